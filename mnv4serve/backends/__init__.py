@@ -1,0 +1,97 @@
+"""The contract every backend keeps, and the only dispatch on a backend's name.
+
+A backend is opened once per artifact and executes batches of uint8 RGB pictures; it knows
+nothing of requests, budgets or routing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv4serve.domain import BackendName, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """The file that a backend loads, with what it has to know to run it."""
+
+    path: Path
+    backend: BackendName
+    precision: Precision
+    variant: str
+    resolution: int
+    n_labels: int
+    digest: str
+    """Hash of all that made the artifact."""
+
+
+class Backend(Protocol):
+    """One loaded artifact that runs on up to `slots` threads at once."""
+
+    def infer(self, pixels: NDArray[np.uint8], slot: int = 0) -> NDArray[np.float32]:
+        """Logits [N, labels] of uint8 RGB pictures [N, H, W, 3].
+
+        Blocking and free of the interpreter lock while computing. Two calls may run at the same
+        time when their slots differ. The result is the caller's until the slot's next call.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the memory; the backend cannot be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """What a backend found on this machine."""
+
+    backend: BackendName
+    available: bool
+    runtime: str
+    """Name and version of the runtime, empty where it is not installed."""
+    devices: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    """Precisions this hardware executes natively."""
+    reason: str = ""
+    """Why it is not available."""
+
+
+def open_backend(artifact: Artifact, *, device: str, slots: int, threads: int) -> Backend:
+    """Load an artifact on a device for `slots` concurrent jobs of `threads` threads each.
+
+    Raises BackendUnavailable where the runtime or the device is missing, ArtifactMismatch where
+    the file is not what the artifact says.
+    """
+    match artifact.backend:
+        case BackendName.CPU:
+            from mnv4serve.backends.cpu import CpuBackend  # noqa: PLC0415
+
+            return CpuBackend(artifact, slots=slots, threads=threads)
+        case BackendName.ONNX:
+            from mnv4serve.backends.onnx import OnnxBackend  # noqa: PLC0415
+
+            return OnnxBackend(artifact, device=device, slots=slots, threads=threads)
+        case BackendName.CUDA | BackendName.EDGETPU | BackendName.LITERT as name:
+            from mnv4serve.errors import BackendUnavailable  # noqa: PLC0415
+
+            raise BackendUnavailable(name, "this release serves cpu and onnx")
+
+
+def probe(backend: BackendName) -> Availability:
+    """What this machine offers a backend, found without loading an artifact."""
+    match backend:
+        case BackendName.CPU:
+            from mnv4serve.backends import cpu  # noqa: PLC0415
+
+            return cpu.probe()
+        case BackendName.ONNX:
+            from mnv4serve.backends import onnx  # noqa: PLC0415
+
+            return onnx.probe()
+        case BackendName.CUDA | BackendName.EDGETPU | BackendName.LITERT:
+            reason = "this release serves cpu and onnx"
+            return Availability(backend, available=False, runtime="", devices=(), precisions=(),
+                                reason=reason)

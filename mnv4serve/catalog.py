@@ -1,0 +1,193 @@
+"""models/ on disk: zoos, variants, weights and what is certified about them; read-only."""
+
+import hashlib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mnv4serve.domain import BackendName, Precision
+from mnv4serve.errors import CatalogError
+
+CATALOG_FILE = "catalog.toml"
+Share = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Triple = tuple[float, float, float]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Label(_Frozen):
+    """One class: its id in the data set and the name that people read."""
+
+    id: str
+    name: str
+
+
+class Preprocessing(_Frozen):
+    """From a decoded picture to the network's input; said once for a whole zoo."""
+
+    resize: Literal["squash", "shortest"]
+    """`squash` maps the whole picture to the square, `shortest` keeps the aspect and crops."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """With `shortest`: the centre share of the resized side that is kept."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: Triple
+    std: Triple
+    """Of pixels scaled to [0, 1], as mean is."""
+
+
+class File(_Frozen):
+    """A file below models/ and the hash of its bytes."""
+
+    path: str
+    sha256: Sha256
+
+
+class Checkpoint(_Frozen):
+    """Trained weights that several resolutions share."""
+
+    name: str
+    architecture: str
+    weights: File
+    data: str
+    """Name of the data set it was trained on."""
+    command: str
+    seed: int
+    date: str
+    card: str
+    """Model card, a path below models/."""
+
+
+class Certified(_Frozen):
+    """What was measured once on a released artifact, on the serving path."""
+
+    backend: BackendName
+    precision: Precision
+    accuracy: Share
+    n: Annotated[int, Field(gt=0)]
+    split: str
+    deviation: Annotated[float, Field(ge=0)]
+    """Largest logit deviation from the reference on the verification pictures, relative to the
+    reference's largest absolute logit; a build may show at most twice as much."""
+
+
+class Variant(_Frozen):
+    """An architecture at an input resolution with trained weights."""
+
+    name: str
+    checkpoint: str
+    resolution: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    batch_norm: File
+    """Batch-norm statistics re-estimated at this resolution."""
+    ranges: File | None = None
+    """Quantisation ranges for int8, computed on real pictures; None where int8 is not offered."""
+    reference: File
+    """The reference's logits on the verification pictures."""
+    certified: tuple[Certified, ...] = ()
+
+    def accuracy(self, backend: BackendName, precision: Precision) -> float | None:
+        """Certified accuracy of one of its artifacts, None where nobody measured it."""
+        entry = self.certificate(backend, precision)
+        return None if entry is None else entry.accuracy
+
+    def certificate(self, backend: BackendName, precision: Precision) -> Certified | None:
+        matches = (c for c in self.certified if (c.backend, c.precision) == (backend, precision))
+        return next(matches, None)
+
+
+class Zoo(_Frozen):
+    """Variants that answer the same question with the same labels."""
+
+    title: str
+    labels: tuple[Label, ...]
+    preprocessing: Preprocessing
+    pictures: File
+    """The verification pictures, uint8 [N, side, side, 3] in an .npz."""
+    checkpoints: tuple[Checkpoint, ...]
+    variants: tuple[Variant, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = {checkpoint.name for checkpoint in self.checkpoints}
+        for variant in self.variants:
+            if variant.checkpoint not in names:
+                raise ValueError(f"variant {variant.name} names no checkpoint of its zoo")
+        if len({variant.name for variant in self.variants}) < len(self.variants):
+            raise ValueError("two variants have the same name")
+        return self
+
+    def variant(self, name: str) -> Variant:
+        """Raises CatalogError naming the variants there are."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        known = ", ".join(variant.name for variant in self.variants)
+        raise CatalogError(f"unknown variant {name!r}; this zoo has {known}")
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        return next(c for c in self.checkpoints if c.name == name)
+
+
+class Catalog(_Frozen):
+    """All zoos of one models/ folder."""
+
+    root: Path
+    default_zoo: str
+    zoos: dict[str, Zoo]
+
+    def zoo(self, name: str | None = None) -> tuple[str, Zoo]:
+        """A zoo by name, the default one where None; raises CatalogError naming those there are."""
+        chosen = self.default_zoo if name is None else name
+        if chosen not in self.zoos:
+            raise CatalogError(f"unknown zoo {chosen!r}; there are {', '.join(self.zoos)}")
+        return chosen, self.zoos[chosen]
+
+    def read(self, file: File) -> bytes:
+        """The bytes of a catalogued file; raises CatalogError where missing or altered."""
+        path = self.root / file.path
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CatalogError(f"{path} is missing: restore it from the release") from error
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise CatalogError(f"{path} differs from its catalog entry: restore it")
+        return content
+
+
+def find_models(flag: Path | None) -> Path:
+    """The folder with the catalog: flag, `MNV4SERVE_MODELS`, `./models`, the installed package."""
+    named = flag or os.environ.get("MNV4SERVE_MODELS")
+    if named:
+        folder = Path(named)
+        if not (folder / CATALOG_FILE).is_file():
+            raise CatalogError(f"{folder} holds no {CATALOG_FILE}")
+        return folder
+    for folder in (Path("models"), Path(__file__).parent / "models"):
+        if (folder / CATALOG_FILE).is_file():
+            return folder
+    raise CatalogError(f"no models/{CATALOG_FILE} here or in the package: name one with --models")
+
+
+def load_catalog(models: Path | None = None) -> Catalog:
+    """Read and check catalog.toml; the files it names are checked when they are read."""
+    root = find_models(models)
+    path = root / CATALOG_FILE
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Catalog(root=root, **values)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CatalogError(f"{path} cannot be read: {error}") from error
+    except (ValidationError, TypeError) as error:
+        raise CatalogError(f"{path}: {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

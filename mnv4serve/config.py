@@ -1,0 +1,143 @@
+"""The one configuration model; flag > environment (`MNV4SERVE_...`) > file > default."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mnv4serve.domain import BackendName
+from mnv4serve.errors import BadConfig
+
+ENVIRONMENT_PREFIX = "MNV4SERVE_"
+FLAG_ONLY = frozenset({"CONFIG", "MODELS"})
+"""Environment names that are read before the configuration exists."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _default_state_dir() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mnv4serve"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolConfig(_Frozen):
+    """One device with the backends that run there."""
+
+    device: str = "cpu"
+    backends: tuple[BackendName, ...] = (BackendName.CPU, BackendName.ONNX)
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    """Cores this pool may use; the whole CPU grant where None."""
+    slots: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Jobs executed at the same time; measured where None."""
+    threads: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Threads of one job; measured where None."""
+
+
+class TlsConfig(_Frozen):
+    """PEM files for both transports."""
+
+    certificate: Path
+    key: Path
+
+
+class ServiceConfig(_Frozen):
+    """Everything that can be configured, with the defaults of a laptop."""
+
+    engine: Literal["local", "ray"] = "local"
+    zoo: str | None = None
+    """The catalog's default zoo where None."""
+    models: Path | None = None
+    """Found in `./models`, then in the installed package, where None."""
+    state_dir: Path = Field(default_factory=_default_state_dir)
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    grpc_port: Port = 9000
+    tls: TlsConfig | None = None
+    api_keys: tuple[str, ...] = ()
+    """Where given, each request has to carry one of them as `Authorization: Bearer KEY`."""
+
+    pools: Annotated[tuple[PoolConfig, ...], Field(min_length=1)] = (PoolConfig(),)
+
+    default_budget_ms: Positive = 100.0
+    on_time_target: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    late_limit_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1000.0
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
+    max_pixels: Annotated[int, Field(ge=1024)] = 50_000_000
+    max_queue: Annotated[int, Field(ge=1)] = 256
+    max_arms: Annotated[int, Field(ge=1, le=64)] = 12
+    memory_limit_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
+    read_timeout_s: Positive = 10.0
+    drain_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    drain_timeout_s: Positive = 30.0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        devices = [pool.device for pool in self.pools]
+        if len(set(devices)) < len(devices):
+            raise ValueError("each device may appear in one pool only")
+        if self.port and self.port == self.grpc_port:
+            raise ValueError("port and grpc_port must differ")
+        return self
+
+
+def load_config(
+    *, file: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> ServiceConfig:
+    """The validated configuration; flags that are None do not count.
+
+    Raises BadConfig naming the offending key.
+    """
+    merged = _read_file(file) | _read_environment(environment)
+    merged |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        return ServiceConfig(**merged)
+    except ValidationError as error:
+        raise BadConfig(_sentence(error)) from error
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise BadConfig(f"configuration file {file} cannot be read: {reason}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise BadConfig(f"configuration file {file} must hold keys and values")
+    return values
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    named = {
+        name.removeprefix(ENVIRONMENT_PREFIX): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    return {
+        name.lower(): yaml.safe_load(value) if value[:1] in "[{" else value
+        for name, value in named.items()
+        if name not in FLAG_ONLY
+    }
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(ServiceConfig.model_fields)
+        return f"unknown configuration key {key!r}; known keys: {known}"
+    return f"configuration {key}: {message}" if key else f"configuration: {message}"
