@@ -35,6 +35,8 @@ Messages are one sentence for the person who reads them. Catch broadly at the tr
 command line, narrowly anywhere else.
 """
 
+import re
+
 
 class MnvError(Exception):
     """Anything that mnv4serve raises on purpose."""
@@ -163,6 +165,17 @@ class Internal(ServeError):
     """A defect of ours; the log holds the cause under the request id."""
 
     title = "Internal error"
+
+
+def code(kind: type[ServeError]) -> str:
+    """Stable name of a class on the wire and in metrics: `TooLarge` becomes `too_large`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def leaves(kind: type[ServeError] = ServeError) -> tuple[type[ServeError], ...]:
+    """The classes that are raised: those below `kind` that no other class refines."""
+    below = kind.__subclasses__()
+    return tuple(leaf for child in below for leaf in leaves(child)) if below else (kind,)
 
 
 class SetupError(MnvError):
