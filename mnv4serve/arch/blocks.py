@@ -1,4 +1,4 @@
-"""The building blocks as PyTorch modules; attribute names are timm's, so are the state-dict keys."""
+"""The building blocks as PyTorch modules, attributes named so that state-dict keys are timm's."""
 
 from dataclasses import dataclass
 
@@ -33,9 +33,7 @@ def convolution(
 ) -> nn.Conv2d:
     """A bias-free convolution with symmetric padding, also at stride 2."""
     padding = (kernel - 1) // 2
-    return nn.Conv2d(
-        channels, out_channels, kernel, stride, padding, groups=groups, bias=False
-    )
+    return nn.Conv2d(channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
 
 
 class DropPath(nn.Module):
@@ -144,11 +142,11 @@ class Projection(nn.Module):
             self.down_conv = convolution(channels, channels, 3, stride=stride, groups=channels)
             self.norm = nn.BatchNorm2d(channels)
         self.proj = convolution(channels, out_channels)
-        self.strided = stride > 1
+        self.stride = stride
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        if self.strided:
+        if self.stride > 1:
             x = self.norm(self.down_conv(x))
         out: Tensor = self.proj(x)
         return out

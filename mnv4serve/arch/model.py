@@ -46,7 +46,7 @@ class MobileNetV4(nn.Module):
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        if not torch.jit.is_tracing():
+        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             check_resolution(images.shape[-2], images.shape[-1])
         features = self.blocks(self.act(self.bn1(self.conv_stem(images))))
         pooled = functional.adaptive_avg_pool2d(features, 1)
@@ -142,9 +142,8 @@ def _layer_macs(module: nn.Module, source: Tensor, output: Tensor) -> int:
         return output[0].numel() * module.weight[0].numel()
     if isinstance(module, MultiQueryAttention):
         queries = source.shape[-2] * source.shape[-1]
-        stride = 2 if module.key.strided else 1
-        width = module.query.proj.out_channels
-        return 2 * queries * (queries // stride**2) * width
+        keys = queries // module.key.stride**2
+        return 2 * queries * keys * module.query.proj.out_channels
     return 0
 
 

@@ -276,15 +276,17 @@ HYBRID_LARGE = replace(
     layer_scale=True,
 )
 
-ARCHITECTURES = MappingProxyType({
-    spec.name: spec
-    for spec in (
-        CONV_SMALL.scaled("conv_small_035", 0.35),
-        CONV_SMALL.scaled("conv_small_050", 0.5),
-        CONV_SMALL,
-        CONV_MEDIUM,
-        CONV_LARGE,
-        HYBRID_MEDIUM,
-        HYBRID_LARGE,
-    )
-})
+ARCHITECTURES = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            CONV_SMALL.scaled("conv_small_035", 0.35),
+            CONV_SMALL.scaled("conv_small_050", 0.5),
+            CONV_SMALL,
+            CONV_MEDIUM,
+            CONV_LARGE,
+            HYBRID_MEDIUM,
+            HYBRID_LARGE,
+        )
+    }
+)

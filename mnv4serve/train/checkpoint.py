@@ -1,0 +1,50 @@
+"""The state of a run on disk: written whole or not at all, read back without executing anything."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from mnv4serve.errors import TrainError
+
+
+class Checkpoint(TypedDict):
+    """A run after a whole number of epochs; randomness is a function of seed and epoch."""
+
+    recipe: Mapping[str, object]
+    data_hash: str
+    started: str
+    model: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    optimiser: Mapping[str, object]
+    curve: list[dict[str, object]]
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file at once; where that fails the old one stays as it was."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TrainError(f"cannot write {path}: {error.strerror}; the old one is kept") from error
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    buffer = BytesIO()
+    torch.save(checkpoint, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    try:
+        checkpoint: Checkpoint = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise TrainError(f"{path} is not a readable checkpoint") from error
+    return checkpoint

@@ -1,0 +1,142 @@
+"""Everything that decides the outcome of a training run, and the record that it leaves."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mnv4serve.arch.model import check_resolution
+from mnv4serve.arch.specs import ARCHITECTURES
+from mnv4serve.train.augment import Augmentation
+
+Schedule = tuple[tuple[float, int], ...]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+SHARE_TOLERANCE = 1e-6
+ALWAYS_NAMED = frozenset({"architecture", "epochs", "seed"})
+LOCAL_FIELDS = frozenset({"data", "out", "cache", "threads", "resume"})
+
+
+class TrainConfig(BaseModel):
+    """One training run; equal values give equal weights on the same machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path
+    """A folder of class folders, or one that holds such folders as `train/` and `val/`."""
+    out: Path
+    cache: Path | None = None
+    architecture: str = "conv_small"
+    epochs: Count = 60
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 0.05
+    warmup_epochs: NotNegative = 3.0
+    schedule: Schedule = ((0.6, 96), (0.3, 128), (0.1, 160))
+    """Shares of the epochs with the resolution each trains at."""
+    label_smoothing: Fraction = 0.1
+    ema: Fraction = 0.998
+    drop_path: Fraction | None = None
+    """Highest rate of stochastic depth; None takes the architecture's own."""
+    augmentation: Augmentation = Augmentation()
+    picture_size: Annotated[int, Field(ge=32)] = 224
+    seed: Annotated[int, Field(ge=0)] = 0
+    threads: Count | None = None
+    resume: bool = True
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture; there are {', '.join(ARCHITECTURES)}")
+        return name
+
+    @field_validator("schedule")
+    @classmethod
+    def _whole(cls, schedule: Schedule) -> Schedule:
+        for share, resolution in schedule:
+            check_resolution(resolution, resolution)
+            if share <= 0:
+                raise ValueError("each part of the schedule needs a share above 0")
+        if abs(sum(share for share, _ in schedule) - 1) > SHARE_TOLERANCE:
+            raise ValueError("the shares of the schedule must add up to 1")
+        return schedule
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / f"{self.architecture}.checkpoint.pt"
+
+    @property
+    def record(self) -> Path:
+        return self.out / f"{self.architecture}.json"
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.cache or self.out / "cache"
+
+    def resolution_at(self, epoch: int) -> int:
+        """The training resolution of an epoch, counted from 0."""
+        passed = 0.0
+        for share, resolution in self.schedule:
+            passed += share
+            if epoch + 0.5 < passed * self.epochs:
+                return resolution
+        return self.schedule[-1][1]
+
+    def command(self) -> str:
+        """The command line of this run, without the folders of one machine."""
+        defaults = TrainConfig(data=self.data, out=self.out)
+        parts = [f"mnv4serve train {self.data.name}", *_flags(self, defaults, skip=LOCAL_FIELDS)]
+        return " ".join(parts)
+
+    def recipe(self) -> dict[str, object]:
+        """What the outcome depends on, without the folders of one machine."""
+        return self.model_dump(mode="json", exclude=set(LOCAL_FIELDS))
+
+
+class Epoch(BaseModel):
+    """One point of the training curve."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    resolution: int
+    loss: float
+    dev_accuracy: float
+    seconds: float
+    pictures_per_s: float
+
+
+class RunRecord(BaseModel):
+    """What was run on which pictures, and how it went."""
+
+    model_config = ConfigDict(frozen=True)
+
+    command: str
+    recipe: dict[str, object]
+    classes: tuple[str, ...]
+    data_hash: str
+    train_pictures: int
+    dev_pictures: int
+    unreadable: tuple[str, ...]
+    started: str
+    updated: str
+    curve: tuple[Epoch, ...] = ()
+
+
+def _flags(settings: BaseModel, defaults: BaseModel, *, skip: frozenset[str]) -> list[str]:
+    flags = []
+    for name, value in settings:
+        default = getattr(defaults, name)
+        if name in skip or (value == default and name not in ALWAYS_NAMED):
+            continue
+        if isinstance(value, BaseModel):
+            flags += _flags(value, default, skip=skip)
+        elif isinstance(value, tuple):
+            flags.append(f"--{name} " + ",".join(f"{share}:{size}" for share, size in value))
+        else:
+            flags.append(f"--{name.replace('_', '-')} {value}")
+    return flags

@@ -1,0 +1,150 @@
+"""A finished run turned into weights to serve: half precision, one set of statistics a resolution.
+
+Everything is chosen on the dev split; the validation folder is only read to report.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save
+from torch import Tensor
+
+from mnv4serve.arch.model import MobileNetV4, create_model, load_weights
+from mnv4serve.errors import TrainError
+from mnv4serve.train.checkpoint import write_whole
+from mnv4serve.train.config import RunRecord, TrainConfig
+from mnv4serve.train.data import Pictures, load_pictures, split_folders
+from mnv4serve.train.evaluate import (
+    CALIBRATION_PICTURES,
+    Labelled,
+    accuracy,
+    reestimate_batch_norm,
+)
+from mnv4serve.train.run import Run, describe, labelled, restore, training_pictures
+
+CALIBRATION_SEED = 0
+
+Weights = Mapping[str, Tensor]
+
+
+class ExportRecord(BaseModel):
+    """Where exported weights come from and how right they are, resolution by resolution."""
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: str
+    weights: str
+    dev_accuracy: dict[int, float]
+    val_accuracy: dict[int, float] | None
+    val_pictures: int
+    run: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One choice of weights with its statistics and dev accuracy at each resolution."""
+
+    name: str
+    weights: Weights
+    statistics: Mapping[int, Weights]
+    dev_accuracy: Mapping[int, float]
+
+    @property
+    def mean_accuracy(self) -> float:
+        return sum(self.dev_accuracy.values()) / len(self.dev_accuracy)
+
+
+def export(config: TrainConfig, folder: Path, resolutions: Sequence[int]) -> ExportRecord:
+    """Write a finished run's better weights, its statistics and its record into a folder."""
+    pictures = training_pictures(config)
+    run = restore(config, pictures)
+    if run is None or len(run.curve) < config.epochs:
+        raise TrainError(f"there is no finished run of {config.architecture} in {config.out}")
+    best = choose(run, pictures, resolutions)
+    val = _validation(config)
+    record = ExportRecord(
+        architecture=config.architecture,
+        weights=best.name,
+        dev_accuracy=dict(best.dev_accuracy),
+        val_accuracy=_val_accuracy(config.architecture, best, val) if val else None,
+        val_pictures=len(val.index.names) if val else 0,
+        run=describe(config, run, pictures),
+    )
+    write_candidate(folder, config.architecture, best)
+    path = folder / f"{config.architecture}.json"
+    write_whole(path, record.model_dump_json(indent=1).encode())
+    return record
+
+
+def choose(run: Run, pictures: Pictures, resolutions: Sequence[int]) -> Candidate:
+    """The averaged weights or the last ones, whichever the dev split prefers."""
+    size = max(resolutions)
+    rows = np.random.default_rng(CALIBRATION_SEED).permutation(pictures.rows(dev=False))
+    calibration = pictures.resized(rows[:CALIBRATION_PICTURES], size)
+    dev = labelled(pictures, size, dev=True)
+    candidates = [
+        judge(name, model, calibration, dev, resolutions)
+        for name, model in (("average", averaged(run)), ("last", run.model))
+    ]
+    return max(candidates, key=lambda candidate: candidate.mean_accuracy)
+
+
+def averaged(run: Run) -> MobileNetV4:
+    model = run.average.module
+    assert isinstance(model, MobileNetV4)
+    return model
+
+
+def judge(
+    name: str, model: MobileNetV4, calibration: Tensor, dev: Labelled, resolutions: Sequence[int]
+) -> Candidate:
+    """Round weights and statistics to half precision, then measure what is left of them."""
+    weights = half(model.state_dict())
+    statistics, found = {}, {}
+    for resolution in resolutions:
+        load_weights(model, weights)
+        statistics[resolution] = half(reestimate_batch_norm(model, calibration, resolution))
+        load_weights(model, weights, statistics[resolution])
+        found[resolution] = accuracy(model, dev, resolution)
+    return Candidate(name, weights, statistics, found)
+
+
+def half(state: Weights) -> dict[str, Tensor]:
+    """Half-precision copies, refused where a value does not fit."""
+    rounded = {
+        key: value.half().contiguous()
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    if broken := [key for key, value in rounded.items() if not value.isfinite().all()]:
+        raise TrainError(f"these weights do not fit half precision: {', '.join(broken)}")
+    return rounded
+
+
+def write_candidate(folder: Path, architecture: str, chosen: Candidate) -> None:
+    """Shared weights with the largest resolution's statistics, and a small file for each one."""
+    largest = chosen.statistics[max(chosen.statistics)]
+    write_whole(folder / f"{architecture}.safetensors", save({**chosen.weights, **largest}))
+    for resolution, statistics in chosen.statistics.items():
+        write_whole(folder / f"{architecture}@{resolution}.bn.safetensors", save({**statistics}))
+
+
+def _validation(config: TrainConfig) -> Pictures | None:
+    _, folder = split_folders(config.data)
+    if folder is None:
+        return None
+    return load_pictures(folder, config.cache_folder, size=config.picture_size)
+
+
+def _val_accuracy(architecture: str, chosen: Candidate, val: Pictures) -> dict[int, float]:
+    model = create_model(architecture, len(val.index.classes))
+    rows = np.arange(len(val.index.names))
+    data = Labelled(val.resized(rows, max(chosen.statistics)), val.labels(rows))
+    result = {}
+    for resolution, statistics in chosen.statistics.items():
+        load_weights(model, chosen.weights, statistics)
+        result[resolution] = accuracy(model, data, resolution)
+    return result
