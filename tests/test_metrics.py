@@ -1,0 +1,103 @@
+"""Served records become the documented metrics."""
+
+import pytest
+
+from mnv4serve.domain import (
+    Arm,
+    BackendName,
+    Outcome,
+    Plan,
+    Precision,
+    Reason,
+    Served,
+    Stages,
+    Terms,
+    Transport,
+)
+from mnv4serve.metrics import Metrics
+
+ARM = Arm("conv_small@160", BackendName.CPU, Precision.BF16, "cpu", 160, accuracy=0.8)
+PLAN = Plan(
+    ARM,
+    predicted_ms=4.0,
+    wait_ms=1.0,
+    decode_ms=1.0,
+    service_ms=1.5,
+    hop_ms=0.0,
+    reply_ms=0.5,
+    on_time_probability=0.99,
+    reason=Reason.MOST_ACCURATE_ON_TIME,
+)
+STAGES = Stages(wait_ms=1.0, decode_ms=1.0, service_ms=2.0, total_ms=5.0)
+
+
+def _served(outcome: Outcome, **changes: object) -> Served:
+    values: dict[str, object] = {"plan": PLAN, "stages": STAGES, "terms": Terms(budget_ms=10.0)}
+    return Served("id", Transport.HTTP, outcome=outcome, **(values | changes))  # type: ignore[arg-type]
+
+
+def _sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"mnv4serve_{name}", labels)
+
+
+def test_an_answer_is_counted_under_its_arm_and_outcome() -> None:
+    """The request counter carries transport, variant, backend, device and outcome."""
+    metrics = Metrics()
+
+    metrics.observe(_served(Outcome.ON_TIME))
+
+    labels = {"variant": "conv_small@160", "backend": "cpu", "device": "cpu", "transport": "http"}
+    assert _sample(metrics, "requests_total", outcome="on_time", **labels) == 1
+
+
+def test_an_answer_fills_every_stage_in_seconds() -> None:
+    """Latencies are exported in seconds, stage by stage."""
+    metrics = Metrics()
+
+    metrics.observe(_served(Outcome.ON_TIME))
+
+    stages = {"total": 0.005, "wait": 0.001, "decode": 0.001, "service": 0.002}
+    for stage, seconds in stages.items():
+        assert _sample(metrics, "latency_seconds_sum", stage=stage) == pytest.approx(seconds)
+    assert _sample(metrics, "arm_service_seconds_sum", arm=ARM.id) == pytest.approx(0.002)
+    assert _sample(metrics, "budget_slack_seconds_bucket", le="0.002") == 0
+    assert _sample(metrics, "budget_slack_seconds_bucket", le="0.005") == 1
+    assert _sample(metrics, "prediction_error_ratio_sum") == pytest.approx(1.25)
+
+
+def test_only_answers_on_time_have_an_expected_accuracy() -> None:
+    """A late answer adds nothing to the mean accuracy of what was delivered."""
+    metrics = Metrics()
+
+    metrics.observe(_served(Outcome.ON_TIME))
+    metrics.observe(_served(Outcome.LATE))
+
+    assert _sample(metrics, "expected_accuracy_count") == 1
+    assert _sample(metrics, "expected_accuracy_sum") == pytest.approx(0.8)
+
+
+def test_a_refusal_is_counted_by_reason_and_has_no_latency() -> None:
+    """Requests without an answer do not distort the latencies."""
+    metrics = Metrics()
+
+    metrics.observe(
+        _served(Outcome.REFUSED, plan=None, stages=None, refused_reason="infeasible")
+    )
+
+    assert _sample(metrics, "refused_total", reason="infeasible") == 1
+    assert _sample(metrics, "latency_seconds_count", stage="total") is None
+
+
+def test_device_gauges_are_read_when_scraped() -> None:
+    """Queue depth and slowdown show the value at the time of the scrape."""
+    metrics = Metrics()
+    depth = [3.0]
+    metrics.watch_device(
+        "cpu", queue_depth=lambda: depth[0], slowdown=lambda: 1.5, simulated=False
+    )
+
+    depth[0] = 7.0
+
+    assert _sample(metrics, "queue_depth", device="cpu") == 7
+    assert _sample(metrics, "device_slowdown_ratio", device="cpu") == 1.5
+    assert b"mnv4serve_queue_depth" in metrics.text()
