@@ -72,8 +72,9 @@ class Certified(_Frozen):
     n: Annotated[int, Field(gt=0)]
     split: str
     deviation: Annotated[float, Field(ge=0)]
-    """Largest logit deviation from the reference on the verification pictures, relative to the
-    reference's largest absolute logit; a build may show at most twice as much."""
+    """Root mean square of the logits' differences from the reference on the verification pictures,
+    relative to how much the reference varies from picture to picture; a build may show at most
+    twice as much."""
 
 
 class Variant(_Frozen):
