@@ -1,0 +1,93 @@
+"""Reference + weights -> artifacts, each verified before it is accepted.
+
+Importing this needs no torch; building does, and says so.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from mnv4serve.artifacts import Target, digest_of, find, ingredients_of
+from mnv4serve.backends import Artifact
+from mnv4serve.build.store import locked, publish
+from mnv4serve.catalog import Catalog, Zoo
+from mnv4serve.errors import ArtifactMismatch, ArtifactMissing
+
+TOOLCHAIN = ("torch", "onnx", "safetensors")
+
+Progress = Callable[[Target, int, int], None]
+"""Told the target that was just done, how many are done and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What came of building several targets."""
+
+    artifacts: tuple[Artifact, ...]
+    refused: tuple[ArtifactMismatch, ...]
+    """Targets that were not accepted, with the reason; the others can be served."""
+
+
+def build_all(
+    catalog: Catalog,
+    zoo: Zoo,
+    targets: Iterable[Target],
+    *,
+    state_dir: Path,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Built:
+    """Build the targets that are missing, stale or damaged, or all of them with `force`."""
+    wanted = tuple(targets)
+    artifacts, refused = [], []
+    for done, target in enumerate(wanted, start=1):
+        try:
+            artifacts.append(build_artifact(catalog, zoo, target, state_dir=state_dir, force=force))
+        except ArtifactMismatch as error:
+            refused.append(error)
+        if progress:
+            progress(target, done, len(wanted))
+    return Built(tuple(artifacts), tuple(refused))
+
+
+def build_artifact(
+    catalog: Catalog, zoo: Zoo, target: Target, *, state_dir: Path, force: bool = False
+) -> Artifact:
+    """The artifact of one target, built and verified where there is no intact one.
+
+    Raises ArtifactMissing where the build extra is not installed, ArtifactMismatch where the
+    result differs from its reference, StorageError where it cannot be written.
+    """
+    ready = None if force else find(state_dir, zoo, target)
+    if ready:
+        return ready
+    _require_toolchain(target)
+    with locked(state_dir):
+        ready = None if force else find(state_dir, zoo, target)
+        return ready or _build(catalog, zoo, target, state_dir)
+
+
+def _build(catalog: Catalog, zoo: Zoo, target: Target, state_dir: Path) -> Artifact:
+    from mnv4serve.build.assemble import assemble  # noqa: PLC0415  # imports torch
+
+    ingredients = ingredients_of(zoo, target)
+    publish(
+        state_dir,
+        digest_of(zoo, target),
+        ingredients,
+        lambda folder: assemble(catalog, zoo, target, folder),
+    )
+    built = find(state_dir, zoo, target)
+    if built is None:
+        raise ArtifactMissing(f"{target} was damaged while it was stored: build it again")
+    return built
+
+
+def _require_toolchain(target: Target) -> None:
+    missing = [name for name in TOOLCHAIN if find_spec(name) is None]
+    if missing:
+        raise ArtifactMissing(
+            f"{target} is not built and {missing[0]} is not installed: install mnv4serve[build] "
+            f"and run `mnv4serve build {target.variant}`"
+        )

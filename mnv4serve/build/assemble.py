@@ -1,0 +1,82 @@
+"""From catalogued weights to the files of one verified artifact."""
+
+from contextlib import closing
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from mnv4serve.arch.model import MobileNetV4, create_model, load_weights
+from mnv4serve.artifacts import Target, artifact_at
+from mnv4serve.backends import open_backend
+from mnv4serve.build import verify
+from mnv4serve.build.export import float_model, write_openvino
+from mnv4serve.build.graph import capture
+from mnv4serve.build.quantize import parse_ranges, quantized_model
+from mnv4serve.catalog import Catalog, File, Variant, Zoo
+from mnv4serve.domain import BackendName, Precision
+from mnv4serve.errors import BackendUnavailable, CatalogError, WeightsMismatch
+
+DEVICE = "cpu"
+
+
+def reference_model(catalog: Catalog, zoo: Zoo, variant: Variant) -> MobileNetV4:
+    """The reference network of a variant with its weights, ready to evaluate."""
+    checkpoint = zoo.checkpoint(variant.checkpoint)
+    try:
+        model = create_model(checkpoint.architecture, num_classes=len(zoo.labels))
+    except ValueError as error:
+        raise CatalogError(f"checkpoint {checkpoint.name}: {error}") from error
+    weights = _tensors(catalog, checkpoint.weights)
+    load_weights(model, weights, _tensors(catalog, variant.batch_norm))
+    return model.eval()
+
+
+def exported(catalog: Catalog, zoo: Zoo, target: Target) -> bytes:
+    """The ONNX model from which a target's artifact is made."""
+    variant = zoo.variant(target.variant)
+    graph = capture(reference_model(catalog, zoo, variant), variant.resolution)
+    if target.precision is not Precision.INT8:
+        return float_model(graph, zoo.preprocessing, variant.resolution)
+    if variant.ranges is None:
+        raise CatalogError(f"variant {variant.name} has no quantisation ranges, so no int8")
+    ranges = parse_ranges(catalog.read(variant.ranges))
+    return quantized_model(graph, zoo.preprocessing, variant.resolution, ranges)
+
+
+def write(model: bytes, target: Target, folder: Path) -> tuple[Path, ...]:
+    """An artifact's files; the first is the one to load."""
+    match target.backend:
+        case BackendName.CPU:
+            path = folder / "model.xml"
+            write_openvino(model, path)
+            return path, path.with_suffix(".bin")
+        case BackendName.ONNX:
+            path = folder / "model.onnx"
+            path.write_bytes(model)
+            return (path,)
+        case BackendName.CUDA | BackendName.EDGETPU | BackendName.LITERT as name:
+            raise BackendUnavailable(name, "this release builds for cpu and onnx")
+
+
+def assemble(
+    catalog: Catalog, zoo: Zoo, target: Target, folder: Path
+) -> tuple[tuple[Path, ...], float]:
+    """Write an artifact's files and measure their deviation by loading them as serving does.
+
+    Raises ArtifactMismatch where they compute something else than the reference.
+    """
+    files = write(exported(catalog, zoo, target), target, folder)
+    variant = zoo.variant(target.variant)
+    proof, allowed = verify.evidence(catalog, zoo, variant), verify.limit(variant, target)
+    artifact = artifact_at(files[0], zoo, target)
+    with closing(open_backend(artifact, device=DEVICE, slots=1, threads=1)) as backend:
+        return files, verify.check(backend, target, proof, allowed=allowed)
+
+
+def _tensors(catalog: Catalog, file: File) -> dict[str, Tensor]:
+    try:
+        return load(catalog.read(file))
+    except SafetensorError as error:
+        raise WeightsMismatch(f"{file.path} is not a readable weights file: {error}") from error
