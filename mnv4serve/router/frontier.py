@@ -1,0 +1,105 @@
+"""Which arms are worth having: the frontier over latency and accuracy, and the resident set."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mnv4serve.domain import Arm
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An arm and the latency to judge it by."""
+
+    arm: Arm
+    latency_ms: float
+
+
+def frontier(points: Iterable[Point]) -> tuple[Arm, ...]:
+    """Arms that no other beats on both latency and accuracy, fastest first.
+
+    Equals on both stay side by side; an arm of unknown accuracy cannot be on it.
+    """
+    return tuple(point.arm for point in _frontier(points))
+
+
+def resident_set(
+    points: Sequence[Point],
+    *,
+    max_arms: int,
+    memory_limit_bytes: int,
+    sizes: Mapping[str, int],
+) -> tuple[Arm, ...]:
+    """The arms to keep loaded, in order of worth, as many as fit; `sizes` are bytes by arm id.
+
+    The fastest, then the frontier by the accuracy each of its arms adds, then for each backend and
+    each variant the arm nearest to the frontier (so that pins find one), then the rest by their
+    distance from it; arms of unknown accuracy last.
+    """
+    chosen: list[Arm] = []
+    free_bytes = memory_limit_bytes
+    for arm in _by_worth(points):
+        if len(chosen) == max_arms:
+            break
+        if sizes[arm.id] <= free_bytes:
+            chosen.append(arm)
+            free_bytes -= sizes[arm.id]
+    return tuple(chosen)
+
+
+def _known(points: Iterable[Point]) -> list[tuple[float, float, Point]]:
+    """Accuracy, latency and point, fastest first and the most accurate of equally fast ones."""
+    known = [(p.arm.accuracy, p.latency_ms, p) for p in points if p.arm.accuracy is not None]
+    return sorted(known, key=lambda entry: (entry[1], -entry[0], entry[2].arm.id))
+
+
+def _frontier(points: Iterable[Point]) -> list[Point]:
+    best: list[tuple[float, float, Point]] = []
+    for entry in _known(points):
+        if not best or entry[0] > best[-1][0] or entry[:2] == best[-1][:2]:
+            best.append(entry)
+    return [point for _, _, point in best]
+
+
+def _by_worth(points: Sequence[Point]) -> list[Arm]:
+    losses = _losses(points)
+    nearest = sorted(losses, key=lambda entry: (entry[0], entry[1].latency_ms, entry[1].arm.id))
+    near = [point.arm for _, point in nearest]
+    unknown = sorted(
+        (p for p in points if p.arm.accuracy is None), key=lambda p: (p.latency_ms, p.arm.id)
+    )
+    order = [
+        *(point.arm for _, point in losses[:1]),
+        *_by_gain(_frontier(points)),
+        *_first_of_each([arm.backend for arm in near], near),
+        *_first_of_each([arm.variant for arm in near], near),
+        *near,
+        *(point.arm for point in unknown),
+    ]
+    return list({arm.id: arm for arm in order}.values())
+
+
+def _losses(points: Iterable[Point]) -> list[tuple[float, Point]]:
+    """The accuracy that each arm lacks to the best that is as fast, fastest first."""
+    losses = []
+    best = 0.0
+    for accuracy, _, point in _known(points):
+        best = max(best, accuracy)
+        losses.append((best - accuracy, point))
+    return losses
+
+
+def _by_gain(points: Sequence[Point]) -> list[Arm]:
+    """The most accurate first, then by what each adds to the next faster one."""
+    accuracies = [point.arm.accuracy or 0.0 for point in points]
+    gains = [after - before for before, after in zip([0.0, *accuracies], accuracies, strict=False)]
+    if gains:
+        gains[-1] = 1.0
+    ranked = sorted(zip(gains, points, strict=True), key=lambda pair: -pair[0])
+    return [point.arm for _, point in ranked]
+
+
+def _first_of_each(keys: Sequence[str], arms: Sequence[Arm]) -> list[Arm]:
+    first: dict[str, Arm] = {}
+    for key, arm in zip(keys, arms, strict=True):
+        first.setdefault(key, arm)
+    return list(first.values())

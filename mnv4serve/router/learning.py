@@ -1,0 +1,138 @@
+"""What the predictor remembers of finished runs, in constant space and a few comparisons a call."""
+
+import itertools
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Sequence
+
+SHORT = 64
+LONG = 512
+_BINS = ((0.25, 0.125), (0.25, 0.375), (0.25, 0.625), (0.15, 0.825), (0.05, 0.925), (0.05, 0.975))
+"""Weight and midpoint of the bins that stand for a whole distribution; finer in the tail."""
+_LARGEST_STEP = 4.0
+"""One run moves a drift at most as far as if it had been this many times off."""
+
+
+class _Window:
+    """The last `len(values)` values, sorted as well as in order of arrival."""
+
+    __slots__ = ("_arrived", "ordered")
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self._arrived = deque(values)
+        self.ordered = sorted(values)
+
+    def add(self, value: float) -> None:
+        oldest = self._arrived.popleft()
+        self._arrived.append(value)
+        del self.ordered[bisect_left(self.ordered, oldest)]
+        insort(self.ordered, value)
+
+
+class Recent:
+    """The distribution of recent ratios: the last 64 weigh as much as the last 512 together.
+
+    It starts as the prior, which real ratios displace one by one.
+    """
+
+    __slots__ = ("_long", "_points", "_prior", "_quantile", "_short")
+
+    def __init__(self, prior: Sequence[float]) -> None:
+        samples = list(itertools.islice(itertools.cycle(prior), LONG))
+        self._prior = itertools.cycle(samples)
+        self._long = _Window(samples)
+        self._short = _Window(samples[:SHORT])
+        self._points: tuple[tuple[float, float], ...] | None = None
+        self._quantile: tuple[float, float] | None = None
+
+    def add(self, ratio: float) -> None:
+        self._long.add(ratio)
+        self._short.add(ratio)
+        self._points = self._quantile = None
+
+    def forget(self) -> None:
+        """Let one ratio of the prior displace the oldest one."""
+        self.add(next(self._prior))
+
+    def share_up_to(self, ratio: float) -> float:
+        """The probability that a ratio is at most this."""
+        short = bisect_right(self._short.ordered, ratio)
+        return 0.5 * (short / SHORT + bisect_right(self._long.ordered, ratio) / LONG)
+
+    def quantile(self, share: float) -> float:
+        """The smallest ratio with `share_up_to(ratio) >= share`."""
+        if self._quantile is None or self._quantile[0] != share:
+            self._quantile = (share, self._invert(share))
+        return self._quantile[1]
+
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """A few (weight, ratio) pairs that stand for the whole distribution."""
+        if self._points is None:
+            short, long = self._short.ordered, self._long.ordered
+            self._points = tuple(
+                (weight, 0.5 * (short[int(middle * SHORT)] + long[int(middle * LONG)]))
+                for weight, middle in _BINS
+            )
+        return self._points
+
+    def _invert(self, share: float) -> float:
+        ends = sorted(_at(window.ordered, share) for window in (self._short, self._long))
+        between = sorted(
+            itertools.chain.from_iterable(
+                window.ordered[
+                    bisect_left(window.ordered, ends[0]) : bisect_right(window.ordered, ends[1])
+                ]
+                for window in (self._short, self._long)
+            )
+        )
+        return between[bisect_left(between, share, key=self.share_up_to)]
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+class Drift:
+    """A factor that follows actual / expected: geometric, forgetful and deaf to single outliers."""
+
+    __slots__ = ("_gain", "_leak", "_log", "factor")
+
+    def __init__(self, *, gain: float, leak: float = 0.0) -> None:
+        self._gain = gain
+        self._leak = leak
+        self._log = 0.0
+        self.factor = 1.0
+
+    def follow(self, ratio: float) -> None:
+        """Move towards a ratio that was just seen."""
+        surprise = math.log(max(ratio, 1e-9)) - self._log
+        limit = math.log(_LARGEST_STEP)
+        step = self._gain * min(max(surprise, -limit), limit)
+        self._set(self._log * (1.0 - self._leak) + step)
+
+    def fade(self, share: float) -> None:
+        """Give up a share of what was learnt."""
+        self._set(self._log * (1.0 - share))
+
+    def _set(self, log: float) -> None:
+        self._log = log
+        self.factor = math.exp(log)
+
+
+class RunningQuantile:
+    """A quantile of a stream of durations, by stochastic steps scaled by their recent spread."""
+
+    __slots__ = ("_share", "_spread_ms", "value_ms")
+
+    def __init__(self, value_ms: float, *, share: float) -> None:
+        self.value_ms = value_ms
+        self._share = share
+        self._spread_ms = 0.5 * value_ms + 0.05
+
+    def follow(self, duration_ms: float) -> None:
+        """Move towards a duration that was just seen."""
+        error_ms = duration_ms - self.value_ms
+        step = self._share if error_ms > 0 else self._share - 1.0
+        self.value_ms = max(0.0, self.value_ms + 0.2 * self._spread_ms * step)
+        self._spread_ms += 0.05 * (min(abs(error_ms), 4.0 * self._spread_ms) - self._spread_ms)

@@ -1,0 +1,258 @@
+"""Expected latency of an arm for a picture, and the probability that it holds.
+
+Learns from finished runs of one pool; knows no clock and measures nothing.
+"""
+
+import itertools
+import math
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mnv4serve.domain import Arm, Picture, Stages, Timing
+from mnv4serve.router.learning import LONG, Drift, Recent, RunningQuantile
+
+JITTER_MS = 1.0
+"""Added to both sides of every ratio of durations, because a host's jitter is additive: 0.3 ms is
+usual whether a run takes 2 ms or 20, and must not count as 15 % for all of them."""
+_TOLERANCE_MS = 0.01
+_GOLDEN = 0.6180339887498949
+
+
+def dct_eighths(picture: Picture, resolution: int) -> int:
+    """Eighths of its size at which a JPEG decodes without losing detail at the resolution."""
+    for eighths in range(1, 8):
+        width = (picture.width * eighths + 7) // 8
+        height = (picture.height * eighths + 7) // 8
+        if min(width, height) >= resolution:
+            return eighths
+    return 8
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCost:
+    """Bytes to pixels at the resolution of an arm, as fitted by the profiler on this host."""
+
+    base_ms: float
+    per_megabyte_ms: float
+    per_megapixel_ms: float
+    """Of the pixels that a JPEG decodes to after scaling in the DCT domain."""
+    per_output_megapixel_ms: float
+    other_per_megapixel_ms: float
+    """Of all pixels, for formats that cannot be scaled while decoding."""
+
+    def expect(self, picture: Picture, resolution: int) -> float:
+        base, megabytes, scaled, output, other = decode_features(picture, resolution)
+        return (
+            self.base_ms * base
+            + self.per_megabyte_ms * megabytes
+            + self.per_megapixel_ms * scaled
+            + self.per_output_megapixel_ms * output
+            + self.other_per_megapixel_ms * other
+        )
+
+
+def decode_features(picture: Picture, resolution: int) -> tuple[float, float, float, float, float]:
+    """What DecodeCost's coefficients are multiplied with, in their order; to fit them against."""
+    scaled = other = 0.0
+    if picture.format == "JPEG":
+        scaled = picture.pixels * dct_eighths(picture, resolution) ** 2 / 64e6
+    else:
+        other = picture.pixels / 1e6
+    return 1.0, picture.n_bytes / 1e6, scaled, resolution * resolution / 1e6, other
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The expected latency of one arm for one picture, stage by stage."""
+
+    wait_ms: float
+    decode_ms: float
+    service_ms: float
+    hop_ms: float
+    reply_ms: float
+
+    @property
+    def slot_ms(self) -> float:
+        """How long a slot is taken."""
+        return self.decode_ms + self.service_ms
+
+    @property
+    def run_ms(self) -> float:
+        """From dispatch until the answer is ready to be handed over."""
+        return self.decode_ms + self.service_ms + self.hop_ms
+
+    @property
+    def total_ms(self) -> float:
+        return self.wait_ms + self.decode_ms + self.service_ms + self.hop_ms + self.reply_ms
+
+
+class Predictor:
+    """Predicts the runs of one pool and learns from what really happened.
+
+    Two ratios actual / expected are remembered apart: of runs (from dispatch on) and of waits.
+    Before dispatch a request faces both, at dispatch only the first.
+    """
+
+    def __init__(
+        self,
+        *,
+        timings: Mapping[str, Mapping[int, Timing]],
+        decode: DecodeCost,
+        reply_ms: float,
+        hop_ms: float = 0.0,
+    ) -> None:
+        self._service_ms = {
+            arm_id: {batch: by_batch[batch].p50_ms for batch in sorted(by_batch)}
+            for arm_id, by_batch in timings.items()
+        }
+        self._decode = decode
+        self._reply = RunningQuantile(reply_ms, share=0.9)
+        self._hop = RunningQuantile(hop_ms, share=0.5)
+        self._slowdown = Drift(gain=0.1)
+        self._arm_drift = {arm_id: Drift(gain=0.02, leak=0.005) for arm_id in timings}
+        self._format_drift: dict[str, Drift] = {}
+        prior = _prior(timings)
+        self._runs = Recent(prior)
+        self._waits = Recent(prior)
+
+    @property
+    def slowdown(self) -> float:
+        """How much slower the whole device is at the moment than when it was profiled."""
+        return self._slowdown.factor
+
+    @property
+    def reply_ms(self) -> float:
+        """What nine of ten replies take at most from hand-over to the last byte written."""
+        return self._reply.value_ms
+
+    def expect(self, arm: Arm, picture: Picture, *, wait_ms: float, batch: int = 1) -> Estimate:
+        """The expected latency, corrected by everything learnt so far."""
+        slowdown = self._slowdown.factor
+        drift = self._format_drift.get(picture.format)
+        decode_ms = self._decode.expect(picture, arm.resolution) * slowdown
+        if drift is not None:
+            decode_ms *= drift.factor
+        service_ms = self._profiled_ms(arm.id, batch) * slowdown * self._arm_drift[arm.id].factor
+        return Estimate(wait_ms, decode_ms, service_ms, self._hop.value_ms, self._reply.value_ms)
+
+    def on_time_probability(self, estimate: Estimate, remaining_ms: float) -> float:
+        """The share of comparable runs that would be answered within the remaining time."""
+        left_ms = remaining_ms - estimate.reply_ms + JITTER_MS
+        run_ms = estimate.run_ms + JITTER_MS
+        if estimate.wait_ms <= 0.0:
+            return self._runs.share_up_to(left_ms / run_ms)
+        wait_ms = estimate.wait_ms + JITTER_MS
+        left_ms += JITTER_MS
+        share = self._runs.share_up_to
+        weighed = [
+            weight * share((left_ms - wait_ms * ratio) / run_ms)
+            for weight, ratio in self._waits.points()
+        ]
+        return min(1.0, math.fsum(weighed))
+
+    def required_ms(self, estimate: Estimate, target: float) -> float:
+        """The smallest remaining time that reaches the target probability to a hundredth."""
+        run_ms = (estimate.run_ms + JITTER_MS) * self._runs.quantile(target) - JITTER_MS
+        base_ms = run_ms + estimate.reply_ms + 1e-6
+        if estimate.wait_ms <= 0.0:
+            return base_ms
+        ratios = [ratio for _, ratio in self._waits.points()]
+        wait_ms = estimate.wait_ms + JITTER_MS
+        too_small = base_ms + wait_ms * ratios[0] - JITTER_MS
+        enough = base_ms + wait_ms * ratios[-1] - JITTER_MS
+        while enough - too_small > _TOLERANCE_MS:
+            middle = 0.5 * (too_small + enough)
+            if self.on_time_probability(estimate, middle) >= target:
+                enough = middle
+            else:
+                too_small = middle
+        return enough
+
+    def margin_ms(self, estimate: Estimate, target: float) -> float:
+        """What to keep free beyond the slot's expected time so that a run hits the target."""
+        run_ms = (estimate.run_ms + JITTER_MS) * self._runs.quantile(target) - JITTER_MS
+        return run_ms + estimate.reply_ms - estimate.slot_ms
+
+    def observe(
+        self, arm: Arm, picture: Picture, *, expected: Estimate, actual: Stages, batch: int = 1
+    ) -> None:
+        """Learn from a run that finished.
+
+        `expected` as decided last, `actual.wait_ms` from arrival to dispatch, `actual.total_ms`
+        from arrival until the reply was ready to be handed over.
+        """
+        drift = self._arm_drift[arm.id]
+        service_ratio = actual.service_ms / self._profiled_ms(arm.id, batch)
+        self._slowdown.follow(service_ratio / drift.factor)
+        drift.follow(service_ratio / self._slowdown.factor)
+        decode_ms = self._decode.expect(picture, arm.resolution) * self._slowdown.factor
+        decode_drift = self._format_drift.setdefault(picture.format, Drift(gain=0.05))
+        decode_drift.follow(actual.decode_ms / max(decode_ms, 1e-6))
+        run_ms = actual.total_ms - actual.wait_ms
+        self._hop.follow(max(0.0, run_ms - actual.decode_ms - actual.service_ms))
+        self._runs.add((run_ms + JITTER_MS) / (expected.run_ms + JITTER_MS))
+
+    def observe_wait(self, *, expected_ms: float, actual_ms: float) -> None:
+        """Learn how long a job really waited that was expected to wait.
+
+        A job that gave up waiting counts only once it had waited longer than expected: until then
+        it says nothing, afterwards leaving it out would make the predictor optimistic just when
+        the pool is overloaded.
+        """
+        if expected_ms > 0.0:
+            self._waits.add((actual_ms + JITTER_MS) / (expected_ms + JITTER_MS))
+
+    def observe_reply(self, reply_ms: float) -> None:
+        """Learn what the transport took to write a reply."""
+        self._reply.follow(reply_ms)
+
+    def fade(self) -> None:
+        """Trust what was learnt a little less.
+
+        To be called for every request that was refused for its budget: it brings no observation,
+        and without this one bad spell could make the pool refuse for ever.
+        """
+        for drift in (self._slowdown, *self._arm_drift.values(), *self._format_drift.values()):
+            drift.fade(0.01)
+        self._runs.forget()
+        self._waits.forget()
+
+    def _profiled_ms(self, arm_id: str, batch: int) -> float:
+        by_batch = self._service_ms[arm_id]
+        if batch in by_batch:
+            return by_batch[batch]
+        sizes = list(by_batch)
+        above = min(bisect_left(sizes, batch), len(sizes) - 1)
+        if batch > sizes[above]:
+            return by_batch[sizes[above]] * batch / sizes[above]
+        return by_batch[sizes[above]]
+
+
+def _prior(timings: Mapping[str, Mapping[int, Timing]]) -> list[float]:
+    """Ratios as spread as the profile's own, every arm in turn."""
+    spreads = [_spread(by_batch[min(by_batch)]) for by_batch in timings.values()] or [(1.0, 1.0)]
+    return [
+        _ratio_at((index + 0.5) * _GOLDEN % 1.0, *spreads[index % len(spreads)])
+        for index in range(LONG)
+    ]
+
+
+def _spread(timing: Timing) -> tuple[float, float]:
+    """90th and 99th percentile over the median; never less than a decoder's own variation."""
+    p99_ms = timing.p90_ms + 2.0 * (timing.p90_ms - timing.p50_ms)
+    if timing.p99_ms is not None:
+        p99_ms = timing.p99_ms
+    median_ms = timing.p50_ms + JITTER_MS
+    p90 = max(1.08, (timing.p90_ms + JITTER_MS) / median_ms)
+    return p90, max(p90 + 0.12, (p99_ms + JITTER_MS) / median_ms)
+
+
+def _ratio_at(share: float, p90: float, p99: float) -> float:
+    """A quantile, linear between those that are known; runs rarely beat the median by much."""
+    slowest = p99 + (p99 - p90) / 9.0
+    knots = ((0.0, 1.5 - 0.5 * p90), (0.5, 1.0), (0.9, p90), (0.99, p99), (1.0, slowest))
+    for (left, low), (right, high) in itertools.pairwise(knots):
+        if share <= right:
+            return low + (high - low) * (share - left) / (right - left)
+    return slowest

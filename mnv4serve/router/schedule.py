@@ -1,0 +1,238 @@
+"""A pool's queue and its ledger of committed work, as a data structure without a clock."""
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush, heapreplace
+
+from mnv4serve.domain import Arm, Picture, Plan, Terms
+
+OVERRUN_SHARE = 0.1
+"""A job is taken to need at least this share of the time it has been running already: one that
+overruns is expected to overrun further, in proportion, and never to be done at once."""
+DEGRADED_SHARE = 0.75
+"""Degraded jobs may fill the queue up to here, so that on-time work still finds room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that was admitted to a pool."""
+
+    id: int
+    arrived_ms: float
+    deadline_ms: float
+    """When the budget ends; the reply's own cost is part of the prediction."""
+    expire_ms: float
+    """From then on it is dropped: the deadline, plus the late limit where degrading is allowed."""
+    picture: Picture
+    terms: Terms
+    plan: Plan
+    """As decided at admission; its arm is reserved, not bound."""
+    expected_ms: float
+    """How long it will take a slot."""
+    tier: int = 0
+    """0: likely on time. 1: degraded, behind all work that is not."""
+    margin_ms: float = 0.0
+    """What has to be left between its expected end and the deadline."""
+
+    @property
+    def arm(self) -> Arm:
+        return self.plan.arm
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A job on a slot."""
+
+    job_id: int
+    slot: int
+    started_ms: float
+    expected_ms: float
+
+    def remaining_ms(self, now_ms: float) -> float:
+        """Expected time to its end; positive even when it should have ended already."""
+        elapsed_ms = now_ms - self.started_ms
+        return max(self.expected_ms - elapsed_ms, OVERRUN_SHARE * elapsed_ms, 0.0)
+
+
+_Entry = tuple[float, int, Job]
+"""Deadline, order of admission, job."""
+
+
+class Ledger:
+    """Slots and a bounded queue: earliest deadline first, degraded work after all other."""
+
+    def __init__(self, *, slots: int, max_queue: int) -> None:
+        self.slots = slots
+        self.max_queue = max_queue
+        self._queues: tuple[list[_Entry], list[_Entry]] = ([], [])
+        self._waiting: dict[int, _Entry] = {}
+        self._expiring: list[tuple[float, int]] = []
+        self._running: dict[int, Running] = {}
+        self._idle = list(range(slots))
+        self._sequence = 0
+
+    @property
+    def depth(self) -> int:
+        """Jobs that wait."""
+        return len(self._waiting)
+
+    def waiting(self, tier: int) -> int:
+        """Jobs of one tier that wait."""
+        return len(self._queues[tier])
+
+    @property
+    def running(self) -> tuple[Running, ...]:
+        return tuple(self._running.values())
+
+    @property
+    def idle_slots(self) -> int:
+        return len(self._idle)
+
+    @property
+    def full(self) -> bool:
+        """Whether not even work that would be on time finds room."""
+        return not self.has_room(0)
+
+    def has_room(self, tier: int) -> bool:
+        """Whether the queue takes one more job of this tier."""
+        if self.depth >= self.max_queue:
+            return False
+        return tier == 0 or len(self._queues[1]) < max(1, int(DEGRADED_SHARE * self.max_queue))
+
+    def admit(self, job: Job) -> bool:
+        """Queue a job; False, and nothing changed, where the queue has no room for it."""
+        if not self.has_room(job.tier):
+            return False
+        self._insert(job)
+        return True
+
+    def demote(self, job: Job) -> None:
+        """Put back a popped job that cannot be on time any more, behind all that can."""
+        self._insert(replace(job, tier=1))
+
+    def pop(self, now_ms: float) -> Job | None:
+        """Take out the job that is next; None without an idle slot or a job worth running.
+
+        A job past its deadline gives way to all that can still be on time; an expired one is
+        left for `expired`.
+        """
+        if not self._idle:
+            return None
+        self._demote_late(now_ms)
+        for queue in self._queues:
+            for _, _, job in queue:
+                if job.expire_ms > now_ms:
+                    self._take(job.id)
+                    return job
+        return None
+
+    def remove(self, job_id: int) -> bool:
+        """Take a waiting job out, for example because its caller went away."""
+        return self._take(job_id) is not None
+
+    def expired(self, now_ms: float) -> list[Job]:
+        """Take out every waiting job whose time has run out, the longest expired first."""
+        jobs = []
+        while self._expiring and self._expiring[0][0] <= now_ms:
+            expire_ms, job_id = heappop(self._expiring)
+            entry = self._waiting.get(job_id)
+            if entry is not None and entry[2].expire_ms == expire_ms:
+                self._take(job_id)
+                jobs.append(entry[2])
+        return jobs
+
+    def start(self, job_id: int, now_ms: float, *, expected_ms: float) -> int:
+        """Occupy an idle slot; the slot's number."""
+        slot = heappop(self._idle)
+        self._running[job_id] = Running(job_id, slot, now_ms, expected_ms)
+        return slot
+
+    def finish(self, job_id: int, now_ms: float) -> float:
+        """Free the slot of a job; how long it was taken."""
+        run = self._running.pop(job_id)
+        heappush(self._idle, run.slot)
+        return now_ms - run.started_ms
+
+    def wait_ms(self, now_ms: float, deadline_ms: float, tier: int = 0) -> float:
+        """Expected time until a slot would start one more job with this deadline and tier."""
+        free = self._free(now_ms)
+        if tier == 0:
+            place = bisect_right(self._queues[0], deadline_ms, key=_deadline)
+            return _schedule(free, self._queues[0][:place])
+        place = bisect_right(self._queues[1], deadline_ms, key=_deadline)
+        _schedule(free, self._queues[0])
+        return _schedule(free, self._queues[1][:place])
+
+    def spare_ms(self, now_ms: float, expected_ms: float) -> float:
+        """How much longer than expected a job may run that starts now and harm no one.
+
+        Nobody is harmed when each waiting job that is expected on time stays so; infinite where
+        there is none. Needs an idle slot.
+        """
+        free = self._free(now_ms)
+        heapreplace(free, expected_ms)
+        spare_ms = math.inf
+        for deadline_ms, _, job in self._queues[0]:
+            end_ms = free[0] + job.expected_ms
+            heapreplace(free, end_ms)
+            slack_ms = deadline_ms - job.margin_ms - now_ms - end_ms
+            if 0.0 <= slack_ms < spare_ms:
+                spare_ms = slack_ms
+        return spare_ms
+
+    def next_expiry_ms(self) -> float | None:
+        """When the next waiting job runs out of time."""
+        while self._expiring:
+            expire_ms, job_id = self._expiring[0]
+            entry = self._waiting.get(job_id)
+            if entry is not None and entry[2].expire_ms == expire_ms:
+                return expire_ms
+            heappop(self._expiring)
+        return None
+
+    def _free(self, now_ms: float) -> list[float]:
+        free = [run.remaining_ms(now_ms) for run in self._running.values()]
+        free += [0.0] * len(self._idle)
+        heapify(free)
+        return free
+
+    def _insert(self, job: Job) -> None:
+        self._sequence += 1
+        entry = (job.deadline_ms, self._sequence, job)
+        insort(self._queues[job.tier], entry, key=_place)
+        self._waiting[job.id] = entry
+        heappush(self._expiring, (job.expire_ms, job.id))
+        if len(self._expiring) > 2 * self.depth + 64:
+            self._expiring = [(e[2].expire_ms, e[2].id) for e in self._waiting.values()]
+            heapify(self._expiring)
+
+    def _take(self, job_id: int) -> Job | None:
+        entry = self._waiting.pop(job_id, None)
+        if entry is None:
+            return None
+        queue = self._queues[entry[2].tier]
+        del queue[bisect_left(queue, _place(entry), key=_place)]
+        return entry[2]
+
+    def _demote_late(self, now_ms: float) -> None:
+        while self._queues[0] and self._queues[0][0][0] <= now_ms:
+            job = self._queues[0][0][2]
+            self._take(job.id)
+            self._insert(replace(job, tier=1))
+
+
+def _schedule(free: list[float], entries: Sequence[_Entry] | Iterable[_Entry]) -> float:
+    """Place jobs in order on whichever slot is free first; when the next one could start."""
+    for _, _, job in entries:
+        heapreplace(free, free[0] + job.expected_ms)
+    return free[0]
+
+
+def _deadline(entry: _Entry) -> float:
+    return entry[0]
+
+
+def _place(entry: _Entry) -> tuple[float, int]:
+    return entry[:2]
