@@ -107,7 +107,7 @@ def requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     listed = [project["dependencies"], *(extras[name] for name in extras if name != "gpu")]
-    return [Requirement(text) for group in listed for text in group]
+    return [Requirement(text) for text in sorted({text for group in listed for text in group})]
 
 
 @pytest.mark.parametrize("requirement", requirements(), ids=str)
