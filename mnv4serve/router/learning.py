@@ -60,6 +60,17 @@ class Recent:
         short = bisect_right(self._short.ordered, ratio)
         return 0.5 * (short / SHORT + bisect_right(self._long.ordered, ratio) / LONG)
 
+    def share_after(self, waits: "Recent", wait: float, limit: float) -> float:
+        """The probability that a ratio plus `wait` times a ratio of `waits` is at most a limit."""
+        points = waits.points()
+        if self.share_up_to(limit - wait * points[-1][1]) >= 1.0:
+            return 1.0
+        if self.share_up_to(limit - wait * points[0][1]) <= 0.0:
+            return 0.0
+        return math.fsum(
+            weight * self.share_up_to(limit - wait * ratio) for weight, ratio in points
+        )
+
     def quantile(self, share: float) -> float:
         """The smallest ratio with `share_up_to(ratio) >= share`."""
         if self._quantile is None or self._quantile[0] != share:

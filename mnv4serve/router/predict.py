@@ -4,7 +4,6 @@ Learns from finished runs of one pool; knows no clock and measures nothing.
 """
 
 import itertools
-import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +14,16 @@ from mnv4serve.router.learning import LONG, Drift, Recent, RunningQuantile
 JITTER_MS = 1.0
 """Added to both sides of every ratio of durations, because a host's jitter is additive: 0.3 ms is
 usual whether a run takes 2 ms or 20, and must not count as 15 % for all of them."""
+PATIENCE = 64
+"""Refusals without a run in between after which what was learnt begins to fade."""
 _TOLERANCE_MS = 0.01
 _GOLDEN = 0.6180339887498949
 
 
 def dct_eighths(picture: Picture, resolution: int) -> int:
     """Eighths of its size at which a JPEG decodes without losing detail at the resolution."""
-    for eighths in range(1, 8):
-        width = (picture.width * eighths + 7) // 8
-        height = (picture.height * eighths + 7) // 8
-        if min(width, height) >= resolution:
-            return eighths
-    return 8
+    side = min(picture.width, picture.height)
+    return min(8, 8 * (resolution - 1) // side + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,12 @@ class Estimate:
 
     @property
     def total_ms(self) -> float:
+        """From arrival until the reply is written."""
         return self.wait_ms + self.decode_ms + self.service_ms + self.hop_ms + self.reply_ms
+
+    def after(self, wait_ms: float) -> "Estimate":
+        """The same run after another wait."""
+        return Estimate(wait_ms, self.decode_ms, self.service_ms, self.hop_ms, self.reply_ms)
 
 
 class Predictor:
@@ -115,6 +117,7 @@ class Predictor:
         prior = _prior(timings)
         self._runs = Recent(prior)
         self._waits = Recent(prior)
+        self._refused_in_a_row = 0
 
     @property
     def slowdown(self) -> float:
@@ -142,19 +145,12 @@ class Predictor:
         run_ms = estimate.run_ms + JITTER_MS
         if estimate.wait_ms <= 0.0:
             return self._runs.share_up_to(left_ms / run_ms)
-        wait_ms = estimate.wait_ms + JITTER_MS
-        left_ms += JITTER_MS
-        share = self._runs.share_up_to
-        weighed = [
-            weight * share((left_ms - wait_ms * ratio) / run_ms)
-            for weight, ratio in self._waits.points()
-        ]
-        return min(1.0, math.fsum(weighed))
+        wait_ms = (estimate.wait_ms + JITTER_MS) / run_ms
+        return self._runs.share_after(self._waits, wait_ms, (left_ms + JITTER_MS) / run_ms)
 
     def required_ms(self, estimate: Estimate, target: float) -> float:
         """The smallest remaining time that reaches the target probability to a hundredth."""
-        run_ms = (estimate.run_ms + JITTER_MS) * self._runs.quantile(target) - JITTER_MS
-        base_ms = run_ms + estimate.reply_ms + 1e-6
+        base_ms = self._run_within_ms(estimate, target) + estimate.reply_ms
         if estimate.wait_ms <= 0.0:
             return base_ms
         ratios = [ratio for _, ratio in self._waits.points()]
@@ -171,7 +167,7 @@ class Predictor:
 
     def margin_ms(self, estimate: Estimate, target: float) -> float:
         """What to keep free beyond the slot's expected time so that a run hits the target."""
-        run_ms = (estimate.run_ms + JITTER_MS) * self._runs.quantile(target) - JITTER_MS
+        run_ms = self._run_within_ms(estimate, target)
         return run_ms + estimate.reply_ms - estimate.slot_ms
 
     def observe(
@@ -182,6 +178,7 @@ class Predictor:
         `expected` as decided last, `actual.wait_ms` from arrival to dispatch, `actual.total_ms`
         from arrival until the reply was ready to be handed over.
         """
+        self._refused_in_a_row = 0
         drift = self._arm_drift[arm.id]
         service_ratio = actual.service_ms / self._profiled_ms(arm.id, batch)
         self._slowdown.follow(service_ratio / drift.factor)
@@ -207,16 +204,25 @@ class Predictor:
         """Learn what the transport took to write a reply."""
         self._reply.follow(reply_ms)
 
-    def fade(self) -> None:
-        """Trust what was learnt a little less.
+    def refused(self) -> None:
+        """Trust what was learnt a little less once many requests in a row were refused.
 
-        To be called for every request that was refused for its budget: it brings no observation,
-        and without this one bad spell could make the pool refuse for ever.
+        To be called for every request that was refused for its budget. Refusals bring no
+        observation, and without this one bad spell could make the pool refuse for ever; as long as
+        runs come in between, they are believed instead.
         """
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row <= PATIENCE:
+            return
         for drift in (self._slowdown, *self._arm_drift.values(), *self._format_drift.values()):
             drift.fade(0.01)
         self._runs.forget()
         self._waits.forget()
+
+    def _run_within_ms(self, estimate: Estimate, target: float) -> float:
+        """A little more than the target's quantile, so that rounding cannot fall short of it."""
+        ratio = self._runs.quantile(min(1.0, target + 1e-9))
+        return (estimate.run_ms + JITTER_MS) * ratio - JITTER_MS + 1e-6
 
     def _profiled_ms(self, arm_id: str, batch: int) -> float:
         by_batch = self._service_ms[arm_id]
