@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from mnv4serve.domain import Arm, Picture, Terms
 from mnv4serve.router.policy import Candidate, Outlook, Policy, most_accurate_on_time, round_up
@@ -14,19 +13,15 @@ _PATIENCE = 4
 """Steps after which a hint assumes that all waiting work goes first."""
 
 
-class Pool(Protocol):
+@dataclass(frozen=True, slots=True)
+class Pool:
     """What the router has to see of a pool."""
 
-    @property
-    def arms(self) -> Sequence[Arm]:
-        """The resident set."""
-        ...
-
-    @property
-    def predictor(self) -> Predictor: ...
-
-    @property
-    def ledger(self) -> Ledger: ...
+    device: str
+    arms: tuple[Arm, ...]
+    """The resident set."""
+    predictor: Predictor
+    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The two decisions about a request: at admission over all pools, at dispatch within its pool.
+"""The two decisions about a request: at admission over all pools, at dispatch within its own.
 
 Pure steps over values and ledgers: the caller passes the time in and does what was decided.
 """
@@ -19,6 +19,17 @@ from mnv4serve.router.policy import (
 )
 from mnv4serve.router.predict import Estimate, Predictor
 from mnv4serve.router.schedule import Job, Ledger
+
+__all__ = [
+    "Pool",
+    "Request",
+    "Rules",
+    "Run",
+    "admit",
+    "dispatch",
+    "learn",
+    "learn_expired",
+]
 
 HOPELESS = 0.02
 """Below this probability a job gives way, at dispatch, to work that can still be on time."""

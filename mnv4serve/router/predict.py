@@ -245,13 +245,17 @@ def _prior(timings: Mapping[str, Mapping[int, Timing]]) -> list[float]:
 
 
 def _spread(timing: Timing) -> tuple[float, float]:
-    """90th and 99th percentile over the median; never less than a decoder's own variation."""
+    """90th and 99th percentile over the median, within what is worth believing beforehand.
+
+    Decoding varies more than inference does, and a profile may have been taken on a busy host.
+    """
     p99_ms = timing.p90_ms + 2.0 * (timing.p90_ms - timing.p50_ms)
     if timing.p99_ms is not None:
         p99_ms = timing.p99_ms
     median_ms = timing.p50_ms + JITTER_MS
-    p90 = max(1.08, (timing.p90_ms + JITTER_MS) / median_ms)
-    return p90, max(p90 + 0.12, (p99_ms + JITTER_MS) / median_ms)
+    p90 = min(max((timing.p90_ms + JITTER_MS) / median_ms, 1.08), 1.25)
+    p99 = min(max((p99_ms + JITTER_MS) / median_ms, p90 + 0.12), 1.75)
+    return p90, p99
 
 
 def _ratio_at(share: float, p90: float, p99: float) -> float:
