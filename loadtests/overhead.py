@@ -1,0 +1,196 @@
+"""What serving costs: end-to-end latency minus the same decode + inference run bare.
+
+All contenders take turns in short rounds within one run, so that whatever else the machine does
+hits all of them; compare the ratios and differences of one run, never numbers of two.
+
+    python -m loadtests.overhead --variant conv_small@224
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loadtests import report
+from loadtests.asks import Ask, photo_of_size, photos
+from loadtests.bare import open_bare
+from loadtests.blocking import GrpcClient, HttpClient
+from loadtests.closed_loop import Throughput, grpc_throughput, http_throughput
+from loadtests.servers import HOST, Server, our_server, plain_server
+
+WARM_UP = 3
+CALLERS = 8
+AMPLE_MS = 10_000.0
+"""A budget that never runs out: overhead is no question of budgets."""
+MS = 1000.0
+
+Send = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Contenders:
+    """Everything that is measured, up and warm, on one artifact."""
+
+    arm: str
+    ours: Server
+    plain: Server
+    image: bytes
+    ask: Ask
+    senders: dict[str, Send]
+    """One request each, by the name in the table; `bare` is the floor."""
+
+
+@contextmanager
+def contenders(options: argparse.Namespace) -> Iterator[Contenders]:
+    """Start the servers and connect one client to each."""
+    image = photo_of_size(photos(options.photos))
+    ask = Ask(AMPLE_MS, variant=options.variant, backend=options.backend)
+    with ExitStack() as stack:
+        ours = stack.enter_context(our_server(_settings(options)))
+        http = stack.enter_context(HttpClient(HOST, ours.port))
+        arm = http.classify(image, ask).arm
+        if not arm:
+            raise SystemExit(f"{options.variant} on {options.backend} was not served")
+        flags = ("--arm", arm, "--threads", str(options.threads))
+        plain = stack.enter_context(plain_server(flags))
+        plain_http = stack.enter_context(HttpClient(HOST, plain.port))
+        grpc_client = GrpcClient(HOST, ours.grpc_port)
+        stack.callback(grpc_client.close)
+        bare = open_bare(arm, threads=options.threads)
+        stack.callback(bare.backend.close)
+        senders: dict[str, Send] = {
+            "bare": lambda: bare.classify(image),
+            "mnv4serve HTTP": lambda: http.classify(image, ask),
+            "mnv4serve gRPC": lambda: grpc_client.classify(image, ask),
+            "Starlette": lambda: plain_http.classify(image, ask),
+        }
+        yield Contenders(arm, ours, plain, image, ask, senders)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, str]:
+    """The same threads a job for all; two jobs at once, as two cores allow."""
+    pool = {"device": "cpu", "slots": options.slots, "threads": options.threads}
+    return {"MNV4SERVE_POOLS": json.dumps([pool])}
+
+
+def one_at_a_time(senders: dict[str, Send], *, rounds: int, requests: int) -> dict[str, Any]:
+    """Median latency of each contender, and of its difference to the floor round by round."""
+    by_name: dict[str, list[float]] = {name: [] for name in senders}
+    for place in range(rounds):
+        names = list(senders) if place % 2 else list(reversed(senders))
+        for name in names:
+            by_name[name].append(_median_ms(senders[name], requests))
+    floor = by_name["bare"]
+    return {
+        name: {
+            "p50_ms": round(statistics.median(medians), 3),
+            "over_bare_ms": round(
+                statistics.median(m - f for m, f in zip(medians, floor, strict=True)), 3
+            ),
+            "rounds_ms": [round(median, 3) for median in medians],
+        }
+        for name, medians in by_name.items()
+    }
+
+
+def _median_ms(send: Send, requests: int) -> float:
+    for _ in range(WARM_UP):
+        send()
+    took_ms = []
+    gc.disable()
+    for _ in range(requests):
+        start = time.perf_counter()
+        send()
+        took_ms.append((time.perf_counter() - start) * MS)
+    gc.enable()
+    return statistics.median(took_ms)
+
+
+def at_once(found: Contenders, *, rounds: int, seconds: float) -> dict[str, Any]:
+    """Requests a second for eight callers, contenders taking turns."""
+    runs: dict[str, list[Throughput]] = {}
+    for _ in range(rounds):
+        for name, run, port in (
+            ("mnv4serve HTTP", http_throughput, found.ours.port),
+            ("mnv4serve gRPC", grpc_throughput, found.ours.grpc_port),
+            ("Starlette", http_throughput, found.plain.port),
+        ):
+            got = run(port, found.image, found.ask, callers=CALLERS, seconds=seconds)
+            runs.setdefault(name, []).append(got)
+    return {name: _middle(many) for name, many in runs.items()}
+
+
+def _middle(runs: list[Throughput]) -> dict[str, Any]:
+    middle = statistics.median_low([run.per_s for run in runs])
+    chosen = next(run for run in runs if run.per_s == middle)
+    return asdict(chosen) | {
+        "failed": sum(run.failed for run in runs),
+        "rounds_per_s": [round(run.per_s, 1) for run in runs],
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    with contenders(options) as found:
+        latency = one_at_a_time(found.senders, rounds=options.rounds, requests=options.requests)
+        throughput = at_once(found, rounds=options.load_rounds, seconds=options.seconds)
+        return {
+            "arm": found.arm,
+            "photo_bytes": len(found.image),
+            "slots": options.slots,
+            "threads": options.threads,
+            "one_at_a_time": latency,
+            "eight_at_once": throughput,
+            "ratio_to_starlette": round(
+                throughput["mnv4serve HTTP"]["per_s"] / throughput["Starlette"]["per_s"], 3
+            ),
+            "rss_bytes": found.ours.process.memory_info().rss,
+        }
+
+
+def show(found: dict[str, Any]) -> None:
+    rows = [
+        (name, line["p50_ms"], line["over_bare_ms"])
+        for name, line in found["one_at_a_time"].items()
+    ]
+    title = f"One at a time: {found['arm']}, {found['photo_bytes'] / 1000:.0f} kB photo (ms)"
+    report.table(title, ("", "p50", "over bare"), rows)
+    report.table(
+        f"{CALLERS} callers at once",
+        ("", "requests/s", "p50", "p99", "failed", "client"),
+        [
+            (name, line["per_s"], line["p50_ms"], line["p99_ms"], line["failed"], line["client"])
+            for name, line in found["eight_at_once"].items()
+        ],
+    )
+    report.console.print(
+        f"over HTTP {found['ratio_to_starlette']:.2f} times the requests a second of Starlette"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--variant", default="conv_small@224")
+    flags.add_argument("--backend", default="cpu")
+    flags.add_argument("--slots", type=int, default=2)
+    flags.add_argument("--threads", type=int, default=1)
+    flags.add_argument("--rounds", type=int, default=20)
+    flags.add_argument("--requests", type=int, default=30, help="requests a round")
+    flags.add_argument("--load-rounds", type=int, default=3)
+    flags.add_argument("--seconds", type=float, default=4.0, help="seconds a round of load")
+    flags.add_argument("--photos", help="folder of JPEGs; MNV4SERVE_PHOTOS or the example")
+    return flags
+
+
+def main() -> None:
+    found = measure(parser().parse_args())
+    show(found)
+    report.save("overhead", found)
+
+
+if __name__ == "__main__":
+    main()
