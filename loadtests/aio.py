@@ -25,6 +25,9 @@ class Client(Protocol):
     """Any number of requests at the same time."""
 
     async def classify(self, image: bytes, ask: Ask) -> Answer: ...
+    async def leave(
+        self, image: bytes, ask: Ask, *, after_s: float, sent: float = 1.0
+    ) -> Answer: ...
     async def close(self) -> None: ...
 
 
@@ -42,16 +45,28 @@ class HttpClient:
             async with asyncio.timeout(TIMEOUT_S):
                 writer.write(http_request(self._host, image, ask))
                 await writer.drain()
-                status, length = read_head(await reader.readuntil(b"\r\n\r\n"))
-                body = await reader.readexactly(length)
+                head = read_head(await reader.readuntil(b"\r\n\r\n"))
+                body = await reader.readexactly(head.length)
         except (OSError, EOFError, TimeoutError):
             writer.close()
             return Answer("error")
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
-        self._idle.append((reader, writer))
-        return http_answer(status, body)
+        if head.last:
+            writer.close()
+        else:
+            self._idle.append((reader, writer))
+        return http_answer(head.status, body)
+
+    async def leave(self, image: bytes, ask: Ask, *, after_s: float, sent: float = 1.0) -> Answer:
+        """Send a request, or a share of it, and go away without waiting for the answer."""
+        _, writer = await self._connection()
+        whole = http_request(self._host, image, ask)
+        writer.write(whole[: max(1000, round(sent * len(whole)))])
+        await asyncio.sleep(after_s)
+        writer.transport.abort()
+        return Answer("cancelled")
 
     async def _connection(self) -> Streams:
         while self._idle:
@@ -89,6 +104,14 @@ class GrpcClient:
         except grpc.RpcError as error:
             return Answer(GRPC_OUTCOMES.get(error.code().name, "error"))
         return grpc_answer(reply)
+
+    async def leave(self, image: bytes, ask: Ask, *, after_s: float, sent: float = 1.0) -> Answer:
+        """Send a request and cancel it; gRPC always sends messages whole."""
+        del sent
+        call = self._stub.Classify(grpc_request(image, ask), timeout=TIMEOUT_S)
+        await asyncio.sleep(after_s)
+        call.cancel()
+        return Answer("cancelled")
 
     async def close(self) -> None:
         await self._channel.close()

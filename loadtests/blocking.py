@@ -3,7 +3,7 @@
 import json
 import socket
 from http import HTTPStatus
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import grpc
 
@@ -17,6 +17,15 @@ ON_MISS = {
     "refuse": classifier_pb2.ON_MISS_REFUSE,
 }
 CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1))
+
+
+class Head(NamedTuple):
+    """The head of a response."""
+
+    status: int
+    length: int
+    last: bool
+    """Whether the server closes the connection after it."""
 
 
 class Client(Protocol):
@@ -43,11 +52,11 @@ class HttpClient:
         received = self._receive()
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._receive()
-        status, length = read_head(received[:end])
+        head = read_head(received[:end])
         body = received[end + 4 :]
-        while len(body) < length:
+        while len(body) < head.length:
             body += self._receive()
-        return status, body
+        return head.status, body
 
     def _receive(self) -> bytes:
         received = self._socket.recv(65536)
@@ -93,14 +102,15 @@ def http_request(host: str, image: bytes, ask: Ask) -> bytes:
     return head.encode() + image
 
 
-def read_head(head: bytes) -> tuple[int, int]:
-    """Status and content length of a response's head."""
-    status = int(head[9:12])
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return status, int(value)
-    raise ValueError(f"a response with status {status} and no content length")
+def read_head(raw: bytes) -> Head:
+    """What a client needs of a response's head."""
+    lines = raw.lower().split(b"\r\n")
+    fields = dict(line.split(b": ", 1) for line in lines[1:] if b": " in line)
+    return Head(
+        status=int(raw[9:12]),
+        length=int(fields[b"content-length"]),
+        last=fields.get(b"connection") == b"close",
+    )
 
 
 def http_answer(status: int, body: bytes) -> Answer:
