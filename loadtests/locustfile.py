@@ -32,7 +32,7 @@ def _stay_here(environment: Environment, **_: object) -> None:
     only_loopback(_host(environment.host))
 
 
-events.test_start.add_listener(_stay_here)
+events.test_start.add_listener(_stay_here)  # type: ignore[no-untyped-call]
 
 
 def _host(url: str | None) -> str:
