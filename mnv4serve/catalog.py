@@ -72,9 +72,9 @@ class Certified(_Frozen):
     n: Annotated[int, Field(gt=0)]
     split: str
     deviation: Annotated[float, Field(ge=0)]
-    """Root mean square of the logits' differences from the reference on the verification pictures,
-    relative to how much the reference varies from picture to picture; a build may show at most
-    twice as much."""
+    """Average difference of the logits from the reference's on the verification pictures, relative
+    to how much the reference varies from picture to picture; a build may show at most twice as
+    much."""
 
 
 class Variant(_Frozen):
