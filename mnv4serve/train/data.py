@@ -4,26 +4,26 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mnv4serve.errors import TrainError
+from mnv4serve.catalog import Preprocessing
+from mnv4serve.errors import ServeError, TrainError
+from mnv4serve.images import decode, read_header
 
 FEWEST_CLASSES = 2
 DEV_SHARE = 10
 RESIZE_CHUNK = 256
-EXIF_ORIENTATION = 0x0112
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+MAX_PIXELS = 200_000_000
+PREPROCESSING = Preprocessing(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+"""What training pictures go through, and so what the weights expect when they are served."""
 
 Advance = Callable[[int, int], None]
 """Called with the number of files done and of all files."""
@@ -136,15 +136,9 @@ def list_pictures(folder: Path) -> Listing:
     return Listing(folder, tuple(path.name for path in classes), tuple(files))
 
 
-def decode(data: bytes, size: int) -> NDArray[np.uint8]:
-    """One picture of any format, upright, RGB and squashed to a square."""
-    with Image.open(BytesIO(data)) as opened:
-        plain = opened.mode in {"RGB", "L"} and opened.getexif().get(EXIF_ORIENTATION, 1) == 1
-        if opened.format == "JPEG" and plain:
-            image = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB"))
-        else:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+def _pixels(data: bytes, size: int) -> NDArray[np.uint8]:
+    picture = read_header(data, max_pixels=MAX_PIXELS)
+    return decode(data, picture, resolution=size, preprocessing=PREPROCESSING)
 
 
 def _visible(folder: Path, *, directories: bool) -> list[Path]:
@@ -163,9 +157,9 @@ def _decode_into(listing: Listing, target: Path, size: int, advance: Advance | N
         data, relative = path.read_bytes(), path.relative_to(listing.folder).as_posix()
         digest.update(f"{relative} {len(data)} ".encode() + data)
         try:
-            pixels[len(kept)] = decode(data, size).transpose(2, 0, 1)
+            pixels[len(kept)] = _pixels(data, size).transpose(2, 0, 1)
             kept.append((path.name, label))
-        except UNREADABLE:
+        except ServeError:
             unreadable.append(relative)
         if advance:
             advance(done + 1, count)

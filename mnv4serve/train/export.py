@@ -16,7 +16,7 @@ from mnv4serve.arch.model import MobileNetV4, create_model, load_weights
 from mnv4serve.errors import TrainError
 from mnv4serve.train.checkpoint import write_whole
 from mnv4serve.train.config import RunRecord, TrainConfig
-from mnv4serve.train.data import Pictures, load_pictures, split_folders
+from mnv4serve.train.data import load_pictures, split_folders
 from mnv4serve.train.evaluate import (
     CALIBRATION_PICTURES,
     Labelled,
@@ -38,9 +38,18 @@ class ExportRecord(BaseModel):
     architecture: str
     weights: str
     dev_accuracy: dict[int, float]
-    val_accuracy: dict[int, float] | None
+    val_accuracy: dict[int, float]
+    """Empty where the data has no validation folder."""
     val_pictures: int
     run: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Pictures to estimate statistics from, and others to judge by."""
+
+    calibration: Tensor
+    dev: Labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +72,14 @@ def export(config: TrainConfig, folder: Path, resolutions: Sequence[int]) -> Exp
     run = restore(config, pictures)
     if run is None or len(run.curve) < config.epochs:
         raise TrainError(f"there is no finished run of {config.architecture} in {config.out}")
-    best = choose(run, pictures, resolutions)
-    val = _validation(config)
+    best = choose(config, run, resolutions)
+    val_accuracy, val_pictures = _report(config, best, len(pictures.index.classes))
     record = ExportRecord(
         architecture=config.architecture,
         weights=best.name,
         dev_accuracy=dict(best.dev_accuracy),
-        val_accuracy=_val_accuracy(config.architecture, best, val) if val else None,
-        val_pictures=len(val.index.names) if val else 0,
+        val_accuracy=val_accuracy,
+        val_pictures=val_pictures,
         run=describe(config, run, pictures),
     )
     write_candidate(folder, config.architecture, best)
@@ -79,36 +88,33 @@ def export(config: TrainConfig, folder: Path, resolutions: Sequence[int]) -> Exp
     return record
 
 
-def choose(run: Run, pictures: Pictures, resolutions: Sequence[int]) -> Candidate:
+def choose(config: TrainConfig, run: Run, resolutions: Sequence[int]) -> Candidate:
     """The averaged weights or the last ones, whichever the dev split prefers."""
-    size = max(resolutions)
-    rows = np.random.default_rng(CALIBRATION_SEED).permutation(pictures.rows(dev=False))
-    calibration = pictures.resized(rows[:CALIBRATION_PICTURES], size)
-    dev = labelled(pictures, size, dev=True)
-    candidates = [
-        judge(name, model, calibration, dev, resolutions)
-        for name, model in (("average", averaged(run)), ("last", run.model))
-    ]
+    trials = {resolution: trial(config, resolution) for resolution in resolutions}
+    average = run.average.module
+    assert isinstance(average, MobileNetV4)
+    candidates = [judge("average", average, trials), judge("last", run.model, trials)]
     return max(candidates, key=lambda candidate: candidate.mean_accuracy)
 
 
-def averaged(run: Run) -> MobileNetV4:
-    model = run.average.module
-    assert isinstance(model, MobileNetV4)
-    return model
+def trial(config: TrainConfig, resolution: int) -> Trial:
+    """Pictures decoded at a resolution as they are when served, in random order."""
+    pictures = training_pictures(config.model_copy(update={"picture_size": resolution}))
+    rows = np.random.default_rng(CALIBRATION_SEED).permutation(pictures.rows(dev=False))
+    calibration = pictures.resized(rows[:CALIBRATION_PICTURES], resolution)
+    return Trial(calibration, labelled(pictures, resolution, dev=True))
 
 
-def judge(
-    name: str, model: MobileNetV4, calibration: Tensor, dev: Labelled, resolutions: Sequence[int]
-) -> Candidate:
+def judge(name: str, model: MobileNetV4, trials: Mapping[int, Trial]) -> Candidate:
     """Round weights and statistics to half precision, then measure what is left of them."""
     weights = half(model.state_dict())
     statistics, found = {}, {}
-    for resolution in resolutions:
+    for resolution, trial in trials.items():
         load_weights(model, weights)
-        statistics[resolution] = half(reestimate_batch_norm(model, calibration, resolution))
+        measured = reestimate_batch_norm(model, trial.calibration, resolution)
+        statistics[resolution] = half(measured)
         load_weights(model, weights, statistics[resolution])
-        found[resolution] = accuracy(model, dev, resolution)
+        found[resolution] = accuracy(model, trial.dev, resolution)
     return Candidate(name, weights, statistics, found)
 
 
@@ -132,19 +138,21 @@ def write_candidate(folder: Path, architecture: str, chosen: Candidate) -> None:
         write_whole(folder / f"{architecture}@{resolution}.bn.safetensors", save({**statistics}))
 
 
-def _validation(config: TrainConfig) -> Pictures | None:
+def _validation(config: TrainConfig, resolution: int) -> Labelled | None:
     _, folder = split_folders(config.data)
     if folder is None:
         return None
-    return load_pictures(folder, config.cache_folder, size=config.picture_size)
+    pictures = load_pictures(folder, config.cache_folder, size=resolution)
+    rows = np.arange(len(pictures.index.names))
+    return Labelled(pictures.resized(rows, resolution), pictures.labels(rows))
 
 
-def _val_accuracy(architecture: str, chosen: Candidate, val: Pictures) -> dict[int, float]:
-    model = create_model(architecture, len(val.index.classes))
-    rows = np.arange(len(val.index.names))
-    data = Labelled(val.resized(rows, max(chosen.statistics)), val.labels(rows))
-    result = {}
+def _report(config: TrainConfig, chosen: Candidate, classes: int) -> tuple[dict[int, float], int]:
+    model = create_model(config.architecture, classes)
+    result, count = {}, 0
     for resolution, statistics in chosen.statistics.items():
-        load_weights(model, chosen.weights, statistics)
-        result[resolution] = accuracy(model, data, resolution)
-    return result
+        val = _validation(config, resolution)
+        if val is not None:
+            load_weights(model, chosen.weights, statistics)
+            result[resolution], count = accuracy(model, val, resolution), len(val.labels)
+    return result, count
