@@ -1,0 +1,109 @@
+"""Values that the router's tests are made of."""
+
+from collections.abc import Sequence
+
+from mnv4serve.domain import (
+    Arm,
+    BackendName,
+    OnMiss,
+    Picture,
+    Plan,
+    Precision,
+    Reason,
+    Terms,
+    Timing,
+)
+from mnv4serve.router.planner import Pool, Request
+from mnv4serve.router.policy import Candidate
+from mnv4serve.router.predict import DecodeCost, Estimate, Predictor
+from mnv4serve.router.schedule import Job, Ledger
+
+PHOTO = Picture("JPEG", width=500, height=375, n_bytes=107_000)
+FREE = DecodeCost(0.0, 0.0, 0.0, 0.0, 0.0)
+"""A decoder that takes no time, where decoding is beside the point."""
+DECODE = DecodeCost(0.1, 4.0, 3.0, 1.0, 20.0)
+
+
+def arm(
+    variant: str = "conv_small@224",
+    *,
+    accuracy: float | None = 0.8,
+    backend: BackendName = BackendName.CPU,
+    resolution: int = 224,
+    device: str = "cpu",
+) -> Arm:
+    return Arm(variant, backend, Precision.FP32, device, resolution, accuracy)
+
+
+def arms_of(*accuracies: float, device: str = "cpu") -> tuple[Arm, ...]:
+    """Arms v0, v1, ... with these accuracies."""
+    return tuple(
+        arm(f"v{index}", accuracy=accuracy, device=device)
+        for index, accuracy in enumerate(accuracies)
+    )
+
+
+def timing(p50_ms: float) -> Timing:
+    return Timing(p50_ms=p50_ms, p90_ms=1.05 * p50_ms, p99_ms=1.2 * p50_ms, n=200)
+
+
+def predictor(
+    arms: Sequence[Arm], service_ms: Sequence[float], *, decode: DecodeCost = FREE
+) -> Predictor:
+    timings = {a.id: {1: timing(ms)} for a, ms in zip(arms, service_ms, strict=True)}
+    return Predictor(timings=timings, decode=decode, reply_ms=0.1)
+
+
+def pool(
+    arms: Sequence[Arm],
+    service_ms: Sequence[float],
+    *,
+    slots: int = 1,
+    max_queue: int = 64,
+    decode: DecodeCost = FREE,
+) -> Pool:
+    return Pool(
+        device=arms[0].device,
+        arms=tuple(arms),
+        predictor=predictor(arms, service_ms, decode=decode),
+        ledger=Ledger(slots=slots, max_queue=max_queue),
+    )
+
+
+def request(
+    budget_ms: float, *, id_: int = 1, received_ms: float = 0.0, on_miss: OnMiss = OnMiss.DEGRADE
+) -> Request:
+    return Request(id_, PHOTO, Terms(budget_ms=budget_ms, on_miss=on_miss), received_ms)
+
+
+def candidate(
+    of: Arm, *, run_ms: float = 1.0, probability: float = 1.0, wait_ms: float = 0.0
+) -> Candidate:
+    return Candidate(of, Estimate(wait_ms, 0.0, run_ms, 0.0, 0.0), probability)
+
+
+def plan(of: Arm | None = None, *, reason: Reason = Reason.MOST_ACCURATE_ON_TIME) -> Plan:
+    return Plan(of or arm(), 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, reason)
+
+
+def job(
+    number: int,
+    *,
+    deadline_ms: float,
+    expected_ms: float = 1.0,
+    late_ms: float = 0.0,
+    tier: int = 0,
+    margin_ms: float = 0.0,
+) -> Job:
+    return Job(
+        id=number,
+        arrived_ms=0.0,
+        deadline_ms=deadline_ms,
+        expire_ms=deadline_ms + late_ms,
+        picture=PHOTO,
+        terms=Terms(),
+        plan=plan(),
+        expected_ms=expected_ms,
+        tier=tier,
+        margin_ms=margin_ms,
+    )

@@ -1,0 +1,279 @@
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnv4serve.router.schedule import OVERRUN_SHARE, Job, Ledger
+from tests.router.builders import job
+
+times = st.floats(0.0, 100.0)
+_jobs = st.lists(st.tuples(times, st.floats(0.1, 20.0), st.integers(0, 1)), max_size=20).map(
+    lambda rows: [
+        job(number, deadline_ms=deadline, expected_ms=expected, tier=tier, late_ms=1000.0)
+        for number, (deadline, expected, tier) in enumerate(rows)
+    ]
+)
+_running = st.lists(st.tuples(st.floats(0.0, 50.0), st.floats(0.1, 50.0)), max_size=4)
+
+
+def _ledger(
+    jobs: list[Job],
+    *,
+    slots: int = 1,
+    running: list[tuple[float, float]] | None = None,
+    max_queue: int = 64,
+) -> Ledger:
+    """At time zero, with runs of (elapsed, expected) and these jobs waiting."""
+    ledger = Ledger(slots=slots, max_queue=max_queue)
+    for number, (elapsed_ms, expected_ms) in enumerate((running or [])[:slots]):
+        ledger.start(1000 + number, -elapsed_ms, expected_ms=expected_ms)
+    for waiting in jobs:
+        ledger.admit(waiting)
+    return ledger
+
+
+def _order(job: Job) -> tuple[int, float]:
+    return job.tier, job.deadline_ms
+
+
+def _simulated_wait(ahead: list[Job], *, slots: int, running: list[tuple[float, float]]) -> float:
+    """When list scheduling would start one more job, told by stepping from event to event."""
+    busy_until = [max(e - elapsed, OVERRUN_SHARE * elapsed) for elapsed, e in running[:slots]]
+    now, waiting = 0.0, list(ahead)
+    while True:
+        busy_until = [end for end in busy_until if end > now]
+        while waiting and len(busy_until) < slots:
+            busy_until.append(now + waiting.pop(0).expected_ms)
+        if len(busy_until) < slots:
+            return now
+        now = min(busy_until)
+
+
+@given(_jobs, st.integers(1, 4), _running, times, st.integers(0, 1))
+def test_wait_is_what_list_scheduling_gives(
+    jobs: list[Job],
+    slots: int,
+    running: list[tuple[float, float]],
+    deadline_ms: float,
+    tier: int,
+) -> None:
+    """The wait equals a step-by-step simulation of all work that goes first."""
+    ledger = _ledger(jobs, slots=slots, running=running)
+
+    wait_ms = ledger.wait_ms(0.0, deadline_ms, tier)
+
+    ahead = sorted((j for j in jobs if _order(j) <= (tier, deadline_ms)), key=_order)
+    expected = _simulated_wait(ahead, slots=slots, running=running)
+    assert wait_ms == pytest.approx(expected)
+
+
+@given(_jobs, st.integers(1, 3), _running, times, times)
+def test_wait_never_shrinks_with_a_later_deadline(
+    jobs: list[Job],
+    slots: int,
+    running: list[tuple[float, float]],
+    deadline_ms: float,
+    later_ms: float,
+) -> None:
+    """A later deadline waits at least as long, and degraded work longer than any other."""
+    ledger = _ledger(jobs, slots=slots, running=running)
+
+    waits = [
+        ledger.wait_ms(0.0, -math.inf),
+        ledger.wait_ms(0.0, deadline_ms),
+        ledger.wait_ms(0.0, deadline_ms + later_ms),
+        ledger.wait_ms(0.0, math.inf),
+        ledger.wait_ms(0.0, -math.inf, tier=1),
+        ledger.wait_ms(0.0, math.inf, tier=1),
+    ]
+
+    assert waits == sorted(waits)
+    assert waits[0] >= 0.0
+
+
+@given(_jobs)
+def test_jobs_come_out_by_tier_then_deadline_then_arrival(jobs: list[Job]) -> None:
+    """Earliest deadline first, first come first served among equals, degraded work last."""
+    ledger = _ledger(jobs)
+
+    popped = []
+    while (following := ledger.pop(-1.0)) is not None:
+        popped.append(following)
+
+    assert popped == sorted(jobs, key=_order)
+    assert ledger.depth == 0
+
+
+@given(_jobs, st.sets(st.integers(0, 19)), times)
+def test_every_job_leaves_once(jobs: list[Job], removed: set[int], now_ms: float) -> None:
+    """Removed, expired and popped jobs are together all that were admitted, each of them once."""
+    jobs = [replace(j, expire_ms=j.deadline_ms) for j in jobs]
+    ledger = _ledger(jobs)
+
+    left = [number for number in range(20) if number in removed and ledger.remove(number)]
+    again = [number for number in removed if ledger.remove(number)]
+    expired = ledger.expired(now_ms)
+    popped = []
+    while (following := ledger.pop(now_ms)) is not None:
+        popped.append(following)
+
+    kept = [j for j in jobs if j.id not in removed]
+    assert left == [j.id for j in jobs if j.id in removed]
+    assert again == []
+    assert sorted(j.id for j in expired) == [j.id for j in kept if j.expire_ms <= now_ms]
+    assert sorted(j.id for j in popped) == [j.id for j in kept if j.expire_ms > now_ms]
+    assert ledger.depth == 0
+
+
+def test_an_expired_job_is_never_run() -> None:
+    """A job whose time has run out stays until it is collected, and is not popped."""
+    ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=9.0)])
+
+    popped = ledger.pop(5.0)
+
+    assert popped is not None
+    assert popped.id == 2
+    assert [j.id for j in ledger.expired(5.0)] == [1]
+    assert ledger.pop(5.0) is None
+
+
+def test_a_late_job_gives_way_to_one_that_can_be_on_time() -> None:
+    """A job past its deadline that may still be answered late goes behind all that is on time."""
+    ledger = _ledger([job(1, deadline_ms=5.0, late_ms=100.0), job(2, deadline_ms=50.0)])
+
+    order = [ledger.pop(6.0), ledger.pop(6.0)]
+
+    assert [(j.id, j.tier) for j in order if j] == [(2, 0), (1, 1)]
+
+
+def test_a_demoted_job_goes_behind_even_a_full_queue() -> None:
+    """A job that was admitted once is not lost when it is put back."""
+    ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=50.0)], max_queue=2)
+    first = ledger.pop(0.0)
+    assert first is not None
+    ledger.admit(job(3, deadline_ms=60.0))
+
+    ledger.demote(first)
+
+    assert ledger.depth == 3
+    assert [ledger.waiting(tier) for tier in (0, 1)] == [2, 1]
+
+
+def test_nothing_is_popped_while_all_slots_are_taken() -> None:
+    """A job leaves the queue only when a slot can take it, and the slot is freed by its end."""
+    ledger = _ledger([job(1, deadline_ms=50.0)], slots=2)
+    slots = [ledger.start(number, 0.0, expected_ms=3.0) for number in (7, 8)]
+
+    assert slots == [0, 1]
+    assert (ledger.idle_slots, ledger.pop(1.0)) == (0, None)
+    assert ledger.finish(8, 2.5) == 2.5
+    assert [run.job_id for run in ledger.running] == [7]
+    assert ledger.pop(2.5) is not None
+
+
+def test_a_full_queue_takes_nothing() -> None:
+    """Beyond max_queue nothing is admitted, and the ledger stays as it was."""
+    ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=6.0)], max_queue=2)
+
+    assert ledger.full
+    assert not ledger.admit(job(3, deadline_ms=1.0))
+    assert ledger.depth == 2
+
+
+def test_degraded_work_leaves_room_for_the_rest() -> None:
+    """Degraded jobs alone cannot fill the queue."""
+    ledger = _ledger([job(n, deadline_ms=5.0, tier=1) for n in range(8)], max_queue=8)
+
+    assert ledger.depth == 6
+    assert not ledger.has_room(1)
+    assert ledger.has_room(0)
+
+
+@given(st.floats(0.0, 1e6), st.floats(0.0, 1e3))
+def test_a_running_job_always_has_something_left(elapsed_ms: float, expected_ms: float) -> None:
+    """The remaining time is what is expected, and grows again when a job overruns."""
+    ledger = _ledger([], running=[(elapsed_ms, expected_ms)])
+
+    remaining_ms = ledger.wait_ms(0.0, 0.0)
+
+    assert remaining_ms >= expected_ms - elapsed_ms
+    assert remaining_ms >= 0.09 * elapsed_ms
+
+
+@given(_jobs, st.integers(1, 3), _running, st.floats(0.1, 20.0), st.floats(0.0, 1.0))
+def test_spare_time_harms_nobody(
+    jobs: list[Job],
+    slots: int,
+    running: list[tuple[float, float]],
+    expected_ms: float,
+    share: float,
+) -> None:
+    """A run prolonged by no more than the spare time makes no waiting job late that was not."""
+    running = running[: slots - 1]
+    ledger = _ledger(jobs, slots=slots, running=running)
+
+    spare_ms = ledger.spare_ms(0.0, expected_ms)
+
+    likely = sorted((j for j in jobs if j.tier == 0), key=_order)
+    on_time = _on_time(likely, first_ms=expected_ms, slots=slots, running=running)
+    if not on_time:
+        assert spare_ms == math.inf
+        return
+    longer_ms = expected_ms + share * spare_ms - 1e-6
+    assert on_time <= _on_time(likely, first_ms=longer_ms, slots=slots, running=running)
+
+
+def _on_time(
+    jobs: list[Job], *, first_ms: float, slots: int, running: list[tuple[float, float]]
+) -> set[int]:
+    """Those of the jobs that end in time behind a run of this length."""
+    first = job(-1, deadline_ms=-1.0, expected_ms=first_ms)
+    return {
+        waiting.id
+        for place, waiting in enumerate(jobs)
+        if _simulated_wait([first, *jobs[:place]], slots=slots, running=running)
+        + waiting.expected_ms
+        <= waiting.deadline_ms
+    }
+
+
+def test_spare_time_keeps_margins_free() -> None:
+    """What a waiting job needs beyond its expected time is not given away."""
+    ledger = _ledger([job(1, deadline_ms=20.0, expected_ms=5.0, margin_ms=2.0)])
+
+    assert ledger.spare_ms(0.0, 4.0) == pytest.approx(20.0 - 2.0 - 5.0 - 4.0)
+
+
+def test_next_expiry_skips_jobs_that_left() -> None:
+    """The next expiry is that of a job that still waits."""
+    ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=7.0)])
+
+    ledger.remove(1)
+
+    assert ledger.next_expiry_ms() == 7.0
+    ledger.remove(2)
+    assert ledger.next_expiry_ms() is None
+
+
+def test_jobs_that_left_are_not_remembered() -> None:
+    """However many jobs with distant expiries come and go, the ledger stays small."""
+    ledger = _ledger([job(0, deadline_ms=1e9)])
+
+    for number in range(1, 2000):
+        ledger.admit(job(number, deadline_ms=1e9 + number))
+        ledger.remove(number)
+
+    assert len(ledger._expiring) < 100
+    assert ledger.next_expiry_ms() == 1e9
+
+
+def test_a_readmitted_job_expires_once_and_by_its_new_time() -> None:
+    """An expiry that belongs to an earlier admission of the same job is ignored."""
+    ledger = _ledger([job(1, deadline_ms=5.0)])
+    ledger.remove(1)
+    ledger.admit(job(1, deadline_ms=50.0))
+
+    assert ledger.expired(10.0) == []
+    assert [j.id for j in ledger.expired(50.0)] == [1]
