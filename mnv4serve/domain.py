@@ -188,7 +188,10 @@ class Reply:
     """As decided last: at dispatch, where that changed the arm."""
     stages: Stages
     on_time: bool
+    """Judged with the predicted cost of the reply; metrics use the real one."""
     predictions: tuple[Prediction, ...]
+    received_ms: float = 0.0
+    """When the call was received, to tell what handing over the reply cost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,161 @@
+"""The local engine: HTTP and gRPC in one process on one event loop, drained on SIGTERM."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import grpc
+import uvicorn
+import uvloop
+from typing_extensions import override
+
+from mnv4serve.config import ServiceConfig
+from mnv4serve.errors import BadConfig
+from mnv4serve.serving.gateway import Assembled, Gateway
+from mnv4serve.serving.grpc_api import make_server
+from mnv4serve.serving.http_api import make_app
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 1024
+Assemble = Callable[[], Assembled]
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the two transports listen, with the ports that were really bound."""
+
+    host: str
+    http_port: int
+    grpc_port: int
+
+
+class _Http(uvicorn.Server):
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # the engine drains first, so signals are its own
+        yield
+
+
+def run(gateway: Gateway, *, assemble: Assemble, announce: Callable[[Addresses], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    `assemble` runs beside the open ports, which answer that the service is not ready yet;
+    `announce` is called once it is. Raises BadConfig where a port is taken.
+    """
+    uvloop.run(_serve(gateway, assemble=assemble, announce=announce))
+
+
+async def _serve(
+    gateway: Gateway, *, assemble: Assemble, announce: Callable[[Addresses], None]
+) -> None:
+    config = gateway.config
+    with _bound(config.host, config.port) as listener:
+        http = _http_server(gateway)
+        grpc_server = make_server(gateway)
+        grpc_port = _add_port(grpc_server, config)
+        await grpc_server.start()
+        serving = asyncio.create_task(http.serve(sockets=[listener]))
+        addresses = Addresses(config.host, listener.getsockname()[1], grpc_port)
+        stop = _stop_event()
+        try:
+            if await _finishes_first(asyncio.to_thread(assemble), stop, gateway):
+                announce(addresses)
+                await stop.wait()
+            await _drain(gateway, http, grpc_server, serving)
+        finally:
+            gateway.close()
+            http.should_exit = True
+            await asyncio.gather(serving, grpc_server.stop(0), return_exceptions=True)
+
+
+async def _finishes_first(
+    assembling: Awaitable[Assembled], stop: asyncio.Event, gateway: Gateway
+) -> bool:
+    """Whether the pools were there before somebody asked to stop."""
+    task = asyncio.ensure_future(assembling)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        return False
+    gateway.open(task.result())
+    return True
+
+
+async def _drain(
+    gateway: Gateway,
+    http: uvicorn.Server,
+    grpc_server: grpc.aio.Server,
+    serving: asyncio.Task[None],
+) -> None:
+    config = gateway.config
+    gateway.drain()
+    logger.info("draining", extra={"delay_s": config.drain_delay_s})
+    await asyncio.sleep(config.drain_delay_s)
+    gateway.refuse_new()
+    http.should_exit = True
+    await asyncio.gather(serving, grpc_server.stop(config.drain_timeout_s))
+    logger.info("drained")
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    return stop
+
+
+def _http_server(gateway: Gateway) -> uvicorn.Server:
+    config = gateway.config
+    tls = config.tls
+    return _Http(
+        uvicorn.Config(
+            make_app(gateway),
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=int(config.drain_timeout_s) or 1,
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise BadConfig(_taken(host, port, "--port")) from error
+        listener.listen(BACKLOG)
+        yield listener
+
+
+def _add_port(server: grpc.aio.Server, config: ServiceConfig) -> int:
+    address = f"{config.host}:{config.grpc_port}"
+    try:
+        if config.tls is None:
+            return int(server.add_insecure_port(address))
+        pair = (config.tls.key.read_bytes(), config.tls.certificate.read_bytes())
+        return int(server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
+    except RuntimeError as error:
+        raise BadConfig(_taken(config.host, config.grpc_port, "--grpc-port")) from error
+
+
+def _taken(host: str, port: int, flag: str) -> str:
+    return f"cannot listen on {host}:{port}, it may be in use: choose another port with {flag}"

@@ -1,0 +1,112 @@
+"""A slot: one thread that executes one job at a time, decode and inference together."""
+
+import logging
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv4serve.backends import Backend
+from mnv4serve.catalog import Preprocessing
+from mnv4serve.domain import Picture
+from mnv4serve.images import decode
+
+logger = logging.getLogger(__name__)
+
+MS_PER_S = 1000.0
+
+Decode = Callable[[bytes, Picture, int], NDArray[np.uint8]]
+"""Encoded picture, its header and a resolution -> uint8 RGB [resolution, resolution, 3]."""
+
+
+def now_ms() -> float:
+    """Milliseconds of the monotonic clock that every time in serving is told by."""
+    return time.perf_counter() * MS_PER_S
+
+
+def decoder(preprocessing: Preprocessing) -> Decode:
+    """Bytes to pixels as a zoo wants them."""
+
+    def decoded(image: bytes, picture: Picture, resolution: int) -> NDArray[np.uint8]:
+        return decode(image, picture, resolution=resolution, preprocessing=preprocessing)
+
+    return decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a slot has to execute for one job."""
+
+    job_id: int
+    image: bytes
+    picture: Picture
+    resolution: int
+    backend: Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a slot reports when a job has run; `logits` is None where `error` is not."""
+
+    job_id: int
+    slot: int
+    decode_ms: float
+    service_ms: float
+    logits: NDArray[np.float32] | None
+    error: Exception | None = None
+
+
+class Slot:
+    """A worker thread fed through a queue; it reports to the event loop that started it."""
+
+    def __init__(
+        self,
+        index: int,
+        *,
+        decode: Decode,
+        loop: AbstractEventLoop,
+        report: Callable[[Finished], None],
+    ) -> None:
+        self.index = index
+        self._decode = decode
+        self._loop = loop
+        self._report = report
+        self._inbox: SimpleQueue[Work | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"slot-{index}", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> None:
+        """Hand over the next job; only while the slot is idle."""
+        self._inbox.put(work)
+
+    def stop(self) -> None:
+        """Let the thread end after the job it is executing."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._inbox.get()) is not None:
+            finished = self._execute(work)
+            try:
+                self._loop.call_soon_threadsafe(self._report, finished)
+            except RuntimeError:  # the loop is closed: nobody waits for this job any more
+                logger.warning("result_dropped", extra={"slot": self.index})
+
+    def _execute(self, work: Work) -> Finished:
+        started_ms = decoded_ms = now_ms()
+        try:
+            pixels = self._decode(work.image, work.picture, work.resolution)
+            decoded_ms = now_ms()
+            logits = work.backend.infer(pixels[np.newaxis], self.index)[0].copy()
+        except Exception as error:  # noqa: BLE001  # any failure belongs to this job, not the slot
+            return Finished(
+                work.job_id, self.index, decoded_ms - started_ms, now_ms() - decoded_ms, None, error
+            )
+        return Finished(
+            work.job_id, self.index, decoded_ms - started_ms, now_ms() - decoded_ms, logits
+        )
