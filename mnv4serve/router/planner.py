@@ -151,7 +151,9 @@ def _bind(
 
 
 def _limit_ms(ledger: Ledger, job: Job, now_ms: float) -> float:
-    """How long the job may take a slot without harm to those that wait."""
-    if job.tier:
-        return job.expected_ms if ledger.depth else math.inf
+    """How long the job may take a slot without harm to those that wait; degraded work always is."""
+    if not ledger.depth:
+        return math.inf
+    if job.tier or ledger.waiting(1):
+        return job.expected_ms
     return job.expected_ms + ledger.spare_ms(now_ms, job.expected_ms)

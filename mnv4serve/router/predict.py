@@ -3,7 +3,6 @@
 Learns from finished runs of one pool; knows no clock and measures nothing.
 """
 
-import itertools
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ usual whether a run takes 2 ms or 20, and must not count as 15 % for all of them
 PATIENCE = 64
 """Refusals without a run in between after which what was learnt begins to fade."""
 _TOLERANCE_MS = 0.01
+_KNOTS = (0.0, 0.5, 0.9, 0.99, 1.0)
 _GOLDEN = 0.6180339887498949
 
 
@@ -260,9 +260,7 @@ def _spread(timing: Timing) -> tuple[float, float]:
 
 def _ratio_at(share: float, p90: float, p99: float) -> float:
     """A quantile, linear between those that are known; runs rarely beat the median by much."""
-    slowest = p99 + (p99 - p90) / 9.0
-    knots = ((0.0, 1.5 - 0.5 * p90), (0.5, 1.0), (0.9, p90), (0.99, p99), (1.0, slowest))
-    for (left, low), (right, high) in itertools.pairwise(knots):
-        if share <= right:
-            return low + (high - low) * (share - left) / (right - left)
-    return slowest
+    ratios = (1.5 - 0.5 * p90, 1.0, p90, p99, p99 + (p99 - p90) / 9.0)
+    right = max(1, bisect_left(_KNOTS, share))
+    part = (share - _KNOTS[right - 1]) / (_KNOTS[right] - _KNOTS[right - 1])
+    return ratios[right - 1] + (ratios[right] - ratios[right - 1]) * part

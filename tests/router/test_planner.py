@@ -87,12 +87,12 @@ def test_a_queue_leads_to_a_faster_arm_and_then_to_degrading() -> None:
     """The longer the wait, the less accurate the arm, until nothing is on time any more."""
     choices = [
         _admitted([_busy_pool([(5.0, wait_ms)])], request(18.0))
-        for wait_ms in (0.1, 8.0, 11.0, 40.0)
+        for wait_ms in (0.1, 5.0, 9.5, 40.0)
     ]
 
-    assert [c.arm.variant for c in choices] == ["v1", "v1", "v0", "v0"]
-    assert [c.plan.reason for c in choices][-1] is Reason.DEGRADED
-    assert choices[-1].tier == 1
+    assert [c.arm.variant for c in choices] == ["v2", "v1", "v0", "v0"]
+    assert [c.tier for c in choices] == [0, 0, 0, 1]
+    assert choices[-1].plan.reason is Reason.DEGRADED
     assert choices[-1].plan.wait_ms == pytest.approx(44.0)
 
 
@@ -178,8 +178,8 @@ def test_the_budget_named_for_right_now_is_accepted_right_now(
 
 def test_a_hint_survives_a_staircase_of_deadlines() -> None:
     """Even where each larger budget lets yet more work go first, the named one is accepted."""
-    staircase = [(8.0 + 4.0 * step, 4.5) for step in range(12)]
-    asked = request(7.0, on_miss=OnMiss.REFUSE)
+    staircase = [(5.7 + 5.0 * step, 4.5) for step in range(12)]
+    asked = request(5.6, on_miss=OnMiss.REFUSE)
     subject = [_busy_pool(staircase)]
 
     refusal = _refused(subject, asked)
@@ -234,7 +234,7 @@ def test_dispatch_binds_and_occupies_a_slot() -> None:
 def test_dispatch_upgrades_when_the_wait_was_shorter_than_expected() -> None:
     """Time that was not needed for waiting goes into accuracy."""
     subject = _busy_pool([])
-    admitted = _admitted([subject], request(15.0))
+    admitted = _admitted([subject], request(13.0))
     subject.ledger.admit(admitted)
     subject.ledger.finish(1000, 0.5)
 
@@ -270,8 +270,21 @@ def test_dispatch_keeps_pins() -> None:
 
 def test_an_upgrade_must_not_make_others_late() -> None:
     """Where a job waits that would be late after an upgrade, there is none."""
-    subject = _busy_pool([(16.0, 3.0)])
-    subject.ledger.admit(_admitted([subject], request(14.0)))
+    subject = _busy_pool([(14.0, 6.0)])
+    subject.ledger.admit(_admitted([subject], request(13.0)))
+    subject.ledger.finish(1000, 0.5)
+
+    run = dispatch(subject, now_ms=0.5, rules=RULES)
+
+    assert run is not None
+    assert run.plan.arm == ARMS[1]
+
+
+def test_on_time_work_is_not_upgraded_while_degraded_work_waits() -> None:
+    """Spare time belongs first to those who will be late."""
+    subject = _busy_pool([])
+    subject.ledger.admit(_admitted([subject], request(13.0)))
+    subject.ledger.admit(job(2, deadline_ms=1.0, late_ms=1000.0, tier=1))
     subject.ledger.finish(1000, 0.5)
 
     run = dispatch(subject, now_ms=0.5, rules=RULES)
@@ -361,7 +374,7 @@ def test_jobs_that_gave_up_waiting_are_learnt_from(*, reason: Reason, expected: 
 
 def test_admitted_requests_are_on_time_as_promised() -> None:
     """In a simulated service at moderate load, those admitted as on time mostly are."""
-    results = _simulate(pool(ARMS, SERVICE_MS, slots=2), n=4000, gap_ms=4.0, seed=7)
+    results = _simulate(pool(ARMS, SERVICE_MS, slots=2), n=1000, gap_ms=8.0, seed=7)
 
     likely = [r for r in results if r.promised]
     assert len(likely) > 0.9 * len(results)
@@ -370,12 +383,12 @@ def test_admitted_requests_are_on_time_as_promised() -> None:
 
 
 def test_overload_does_not_spoil_work_that_was_promised() -> None:
-    """When twice as much arrives as can be served, what was admitted as on time mostly still is."""
-    results = _simulate(pool(ARMS, SERVICE_MS, slots=2), n=6000, gap_ms=0.3, seed=8)
+    """When more arrives than can be served, what was admitted as on time mostly still is."""
+    results = _simulate(pool(ARMS, SERVICE_MS, slots=2), n=1500, gap_ms=1.0, seed=8)
 
     likely = [r for r in results if r.promised]
-    assert 0.2 * len(results) < len(likely) < 0.9 * len(results)
-    assert sum(r.on_time for r in likely) / len(likely) > 0.85
+    assert 450 < len(likely) < 1200
+    assert sum(r.on_time for r in likely) / len(likely) > 0.95
 
 
 class _Result:

@@ -135,8 +135,8 @@ def test_an_expired_job_is_never_run() -> None:
 
     assert popped is not None
     assert popped.id == 2
-    assert [j.id for j in ledger.expired(5.0)] == [1]
     assert ledger.pop(5.0) is None
+    assert [j.id for j in ledger.expired(5.0)] == [1]
 
 
 def test_a_late_job_gives_way_to_one_that_can_be_on_time() -> None:
