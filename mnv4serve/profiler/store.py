@@ -1,0 +1,150 @@
+"""The measured profile of a host on disk, addressed by what it was measured on."""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from mnv4serve.domain import Timing
+from mnv4serve.errors import ProfileError, StorageError
+from mnv4serve.router.predict import DecodeCost
+
+REVISION = 1
+"""Raised whenever profiles measured by older code must not be believed any more."""
+
+LOCK_FILE = "mnv4serve-profiler.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Everything measured on one host for one device."""
+
+    fingerprint: str
+    measured_at: str
+    """UTC, ISO 8601."""
+    quick: bool
+    slots: int
+    threads: int
+    timings: dict[str, dict[int, Timing]]
+    """By arm id and batch size."""
+    decode: DecodeCost
+
+
+_ADAPTER = TypeAdapter(Profile)
+
+
+def host_fingerprint(
+    *,
+    grant: int,
+    runtimes: Sequence[str],
+    artifact_digests: Sequence[str],
+    cpuinfo: Path = Path("/proc/cpuinfo"),
+) -> str:
+    """Hash of what decides how fast arms are: processor, cores, runtimes, artifacts."""
+    parts = {
+        "revision": REVISION,
+        "processor": _processor(cpuinfo),
+        "grant": grant,
+        "runtimes": sorted(runtimes),
+        "artifacts": sorted(artifact_digests),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def save(profile: Profile, state_dir: Path) -> Path:
+    """Write the profile in one step, so that no reader ever sees half of it."""
+    _check(profile)
+    path = _path(profile.fingerprint, state_dir)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(asdict(profile), file, indent=1)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise StorageError(f"profile {path} cannot be written: {error.strerror}") from error
+    return path
+
+
+def load(fingerprint: str, state_dir: Path) -> Profile | None:
+    """The stored profile; None where there is none, or a corrupt, absurd or foreign one."""
+    try:
+        profile = _ADAPTER.validate_json(_path(fingerprint, state_dir).read_bytes())
+        _check(profile)
+    except (OSError, ValidationError, ProfileError):
+        return None
+    return profile if profile.fingerprint == fingerprint else None
+
+
+@contextmanager
+def host_lock(*, waiting: Callable[[str], None], folder: Path | None = None) -> Iterator[None]:
+    """Held by the one process of this host that measures; says so before it has to wait."""
+    path = (folder or Path(tempfile.gettempdir())) / LOCK_FILE
+    descriptor = _open_lock(path)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting("another process is measuring this host: waiting for it to finish")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """Readable is enough to lock; another user's file cannot be opened for creation."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"lock file {path} cannot be opened: {error.strerror}") from error
+
+
+def _path(fingerprint: str, state_dir: Path) -> Path:
+    return state_dir / "profiles" / f"{fingerprint}.json"
+
+
+def _check(profile: Profile) -> None:
+    """Raises ProfileError for numbers that no measurement gives."""
+    if profile.slots < 1 or profile.threads < 1:
+        raise ProfileError(f"a profile of {profile.slots} slots x {profile.threads} threads")
+    for arm_id, by_batch in profile.timings.items():
+        for batch, timing in by_batch.items():
+            if batch < 1 or not _sane(timing):
+                raise ProfileError(f"{arm_id} at batch {batch} measured {timing}: profile again")
+    if not all(math.isfinite(value) and value >= 0 for value in astuple(profile.decode)):
+        raise ProfileError(f"decoding measured {profile.decode}: profile again")
+
+
+def _sane(timing: Timing) -> bool:
+    values = [timing.p50_ms, timing.p90_ms]
+    values += [] if timing.p99_ms is None else [timing.p99_ms]
+    positive = all(math.isfinite(value) and value > 0 for value in values)
+    return timing.n > 0 and positive and values == sorted(values)
+
+
+def _processor(cpuinfo: Path) -> list[str]:
+    """Model and instruction sets; the architecture alone where the kernel does not tell."""
+    wanted = ("model name", "flags", "Features", "CPU part")
+    found = {platform.machine()}
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return sorted(found)
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in wanted:
+            found.add(f"{key.strip()}: {' '.join(sorted(value.split()))}")
+    return sorted(found)
