@@ -13,7 +13,8 @@ from mnv4serve.backends import open_backend
 from mnv4serve.build import verify
 from mnv4serve.build.export import float_model, write_openvino
 from mnv4serve.build.graph import capture
-from mnv4serve.build.quantize import parse_ranges, quantized_model
+from mnv4serve.build.quantize import quantized_model
+from mnv4serve.build.ranges import parse_ranges
 from mnv4serve.catalog import Catalog, File, Variant, Zoo
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import BackendUnavailable, CatalogError, WeightsMismatch

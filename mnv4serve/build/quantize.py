@@ -1,13 +1,10 @@
-"""int8: activation ranges from real pictures, and the QDQ model that they make.
+"""int8: the QDQ model that a network and its activation ranges make.
 
 Activations are uint8 with one scale per tensor, weights int8 with one scale per channel: the
-combination that ONNX Runtime and OpenVINO both run fast. Whoever trains computes the ranges once
-and ships them; inserting them needs no picture.
+combination that ONNX Runtime and OpenVINO both run fast.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,69 +17,24 @@ from mnv4serve.build.export import (
     with_pixel_scale,
 )
 from mnv4serve.build.graph import INPUT, Graph, Operator
+from mnv4serve.build.ranges import Grid, Ranges, quantised_tensors
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.errors import CatalogError
 
-LEVELS = 255
 WEIGHT_LEVELS = 127
 BIAS_LIMIT = 2.0**30
 WEIGHTED = frozenset({"Conv", "Gemm"})
-PASSIVE = frozenset({"Relu", "Reshape", "GlobalAveragePool"})
-
-Range = tuple[float, float]
-Ranges = Mapping[str, Range]
-"""Smallest and largest value per tensor, by the tensor's name in the graph."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """The uint8 grid of one activation tensor."""
-
-    scale: float
-    zero: int
-
-    @classmethod
-    def of(cls, low: float, high: float) -> "Grid":
-        """The finest grid that holds a range and, exactly, zero."""
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = float(np.float32(max(high - low, 1e-6) / LEVELS))
-        return cls(scale, round(-low / scale))
-
-
-def parse_ranges(content: bytes) -> Ranges:
-    """Shipped ranges; raises CatalogError where they are not pairs of finite numbers."""
-    try:
-        pairs = {str(name): (float(low), float(high)) for name, (low, high) in _items(content)}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CatalogError(f"quantisation ranges cannot be read: {error}") from error
-    if not np.isfinite(list(pairs.values())).all():
-        raise CatalogError("quantisation ranges have to be finite")
-    return pairs
-
-
-def format_ranges(ranges: Ranges) -> bytes:
-    """Ranges as they are shipped: JSON, one tensor a line."""
-    rounded = {name: [float(np.float32(v)) for v in pair] for name, pair in ranges.items()}
-    lines = ",\n".join(
-        f"  {json.dumps(name)}: {json.dumps(pair)}" for name, pair in rounded.items()
-    )
-    return f"{{\n{lines}\n}}\n".encode()
-
-
-def quantised_tensors(graph: Graph) -> tuple[str, ...]:
-    """The tensors that get a grid: everything a convolution or the classifier reads."""
-    names = dict.fromkeys(operator.inputs[0] for operator in graph if operator.kind in WEIGHTED)
-    return tuple(name for name in names if name != INPUT)
 
 
 def quantized_model(
     graph: Graph, preprocessing: Preprocessing, resolution: int, ranges: Ranges
 ) -> bytes:
     """The int8 ONNX model: the network with its ranges inserted as QDQ pairs."""
-    missing = [name for name in quantised_tensors(graph) if name not in ranges]
+    names = quantised_tensors(graph)
+    missing = [name for name in names if name not in ranges]
     if missing:
         raise CatalogError(f"the quantisation ranges lack {missing[0]}: compute them again")
-    quantizer = _Quantizer(ranges)
+    quantizer = _Quantizer({name: ranges[name] for name in names})
     first, *rest = with_pixel_scale(graph, preprocessing)
     quantizer.stem(first, preprocessing)
     for operator in rest:
@@ -165,7 +117,3 @@ def weight_scale(
     scale = np.maximum(largest, np.abs(bias) / (grid.scale * BIAS_LIMIT))
     single = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
     return np.asarray(single, np.float64)
-
-
-def _items(content: bytes) -> list[tuple[str, list[float]]]:
-    return list(json.loads(content).items())

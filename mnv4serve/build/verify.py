@@ -68,7 +68,7 @@ def enlarge(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     wide = pixels.astype(np.int64)
     rows = wide[:, low] * (SUBPIXEL - share[:, None, None]) + wide[:, high] * share[:, None, None]
     both = rows[:, :, low] * (SUBPIXEL - share[:, None]) + rows[:, :, high] * share[:, None]
-    return np.asarray((both + SUBPIXEL**2 // 2) // SUBPIXEL**2, np.uint8)
+    return np.ascontiguousarray((both + SUBPIXEL**2 // 2) // SUBPIXEL**2, np.uint8)
 
 
 def reference_logits(
@@ -96,14 +96,17 @@ def answers(backend: Backend, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def deviation(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
     """How far logits are from the reference's: 0 is equal, 1 is as wrong as ignoring the picture.
 
-    Root mean square of the differences, relative to how much the reference's logits vary from
-    picture to picture; infinite where they do not fit.
+    The differences per picture, relative to how far the reference itself moves from its usual
+    answer, averaged. Medians and averages, because single pictures can have enormous logits.
+    Infinite where the logits do not fit.
     """
     if logits.shape != reference.shape or not np.isfinite(logits).all():
         return float("inf")
     exact = reference.astype(np.float64)
-    variation = np.linalg.norm(exact - exact.mean(axis=0))
-    return float(np.linalg.norm(logits - exact) / max(variation, np.finfo(np.float32).tiny))
+    movement = np.linalg.norm(exact - np.median(exact, axis=0), axis=1)
+    usual = max(float(np.median(movement)), float(np.finfo(np.float32).tiny))
+    differences = np.linalg.norm(logits - exact, axis=1)
+    return float(np.mean(differences / np.maximum(movement, usual)))
 
 
 def limit(variant: Variant, target: Target) -> float:
