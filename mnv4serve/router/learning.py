@@ -8,8 +8,13 @@ from collections.abc import Sequence
 
 SHORT = 64
 LONG = 512
-_BINS = ((0.25, 0.125), (0.25, 0.375), (0.25, 0.625), (0.15, 0.825), (0.05, 0.925), (0.05, 0.975))
-"""Weight and midpoint of the bins that stand for a whole distribution; finer in the tail."""
+_SHORT_COUNTS = LONG // SHORT
+_ALL = 2 * LONG
+"""What the counts of a full distribution add up to: 64 of the last 64, weighed up, and 512."""
+_BINS = ((1, 0.975), (1, 0.925), (3, 0.825), (5, 0.625), (5, 0.375), (5, 0.125))
+"""Weight in twentieths and midpoint of the bins that stand for a distribution, finer in the
+tail. Whole numbers keep sums exact, so that a probability compares with its target exactly."""
+_WEIGHTS = sum(weight for weight, _ in _BINS)
 _LARGEST_STEP = 4.0
 """One run moves a drift at most as far as if it had been this many times off."""
 
@@ -43,7 +48,7 @@ class Recent:
         self._prior = itertools.cycle(samples)
         self._long = _Window(samples)
         self._short = _Window(samples[:SHORT])
-        self._points: tuple[tuple[float, float], ...] | None = None
+        self._points: tuple[tuple[int, float], ...] | None = None
         self._quantile: tuple[float, float] | None = None
 
     def add(self, ratio: float) -> None:
@@ -58,18 +63,19 @@ class Recent:
     def share_up_to(self, ratio: float) -> float:
         """The probability that a ratio is at most this."""
         short = bisect_right(self._short.ordered, ratio)
-        return 0.5 * (short / SHORT + bisect_right(self._long.ordered, ratio) / LONG)
+        return (_SHORT_COUNTS * short + bisect_right(self._long.ordered, ratio)) / _ALL
 
     def share_after(self, waits: "Recent", wait: float, limit: float) -> float:
         """The probability that a ratio plus `wait` times a ratio of `waits` is at most a limit."""
-        points = waits.points()
-        if self.share_up_to(limit - wait * points[-1][1]) >= 1.0:
-            return 1.0
-        if self.share_up_to(limit - wait * points[0][1]) <= 0.0:
-            return 0.0
-        return math.fsum(
-            weight * self.share_up_to(limit - wait * ratio) for weight, ratio in points
-        )
+        short, long = self._short.ordered, self._long.ordered
+        missing = 0
+        for weight, ratio in waits.points():
+            left = limit - wait * ratio
+            over = _ALL - _SHORT_COUNTS * bisect_right(short, left) - bisect_right(long, left)
+            if not over:
+                break
+            missing += weight * over
+        return (_ALL * _WEIGHTS - missing) / (_ALL * _WEIGHTS)
 
     def quantile(self, share: float) -> float:
         """The smallest ratio with `share_up_to(ratio) >= share`."""
@@ -77,8 +83,8 @@ class Recent:
             self._quantile = (share, self._invert(share))
         return self._quantile[1]
 
-    def points(self) -> tuple[tuple[float, float], ...]:
-        """A few (weight, ratio) pairs that stand for the whole distribution."""
+    def points(self) -> tuple[tuple[int, float], ...]:
+        """A few (weight, ratio) pairs that stand for the distribution, largest ratio first."""
         if self._points is None:
             short, long = self._short.ordered, self._long.ordered
             self._points = tuple(

@@ -9,7 +9,7 @@ from mnv4serve.router.policy import Candidate, Outlook, Policy, most_accurate_on
 from mnv4serve.router.predict import Estimate, Predictor
 from mnv4serve.router.schedule import Ledger
 
-_PATIENCE = 4
+_PATIENCE = 3
 """Steps after which a hint assumes that all waiting work goes first."""
 
 
@@ -119,11 +119,11 @@ class _Offer:
     def outlook(self) -> Outlook:
         _, run = self._fastest()
         wait_ms = self._wait_ms(self._request.deadline_ms)
-        lacking_ms = self._required_ms(run.after(wait_ms)) - self._left_ms
+        required_ms = self._required_ms(run.after(wait_ms))
         return Outlook(
             idle_budget_ms=self._spent_ms + self._required_ms(run),
-            now_budget_ms=self._accepted_ms(run, wait_ms),
-            retry_after_ms=max(1.0, self._wait_ms(-math.inf), lacking_ms),
+            now_budget_ms=self._accepted_ms(run, wait_ms, required_ms),
+            retry_after_ms=max(1.0, self._wait_ms(-math.inf), required_ms - self._left_ms),
             full=self._ledger.full,
         )
 
@@ -144,13 +144,14 @@ class _Offer:
     def _required_ms(self, estimate: Estimate) -> float:
         return self._predictor.required_ms(estimate, self._target)
 
-    def _accepted_ms(self, run: Estimate, wait_ms: float) -> float:
+    def _accepted_ms(self, run: Estimate, wait_ms: float, required_ms: float) -> float:
         """A larger budget lets more work go first, so the wait is followed to where it settles."""
-        for _ in range(_PATIENCE):
-            budget_ms = round_up(self._spent_ms + self._required_ms(run.after(wait_ms)))
+        longest_ms = self._wait_ms(math.inf)
+        for step in range(_PATIENCE):
+            budget_ms = round_up(self._spent_ms + required_ms)
             settled_ms = self._wait_ms(self._request.received_ms + budget_ms)
             if settled_ms <= wait_ms:
-                return budget_ms
-            wait_ms = settled_ms
-        longest_ms = self._wait_ms(math.inf)
-        return round_up(self._spent_ms + self._required_ms(run.after(longest_ms)))
+                break
+            wait_ms = longest_ms if step == _PATIENCE - 1 else settled_ms
+            required_ms = self._required_ms(run.after(wait_ms))
+        return round_up(self._spent_ms + required_ms)

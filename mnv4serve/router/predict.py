@@ -15,7 +15,7 @@ JITTER_MS = 1.0
 usual whether a run takes 2 ms or 20, and must not count as 15 % for all of them."""
 PATIENCE = 64
 """Refusals without a run in between after which what was learnt begins to fade."""
-_TOLERANCE_MS = 0.01
+_TOLERANCE = 0.02
 _KNOTS = (0.0, 0.5, 0.9, 0.99, 1.0)
 _GOLDEN = 0.6180339887498949
 
@@ -149,15 +149,15 @@ class Predictor:
         return self._runs.share_after(self._waits, wait_ms, (left_ms + JITTER_MS) / run_ms)
 
     def required_ms(self, estimate: Estimate, target: float) -> float:
-        """The smallest remaining time that reaches the target probability to a hundredth."""
+        """The smallest remaining time that reaches the target; behind a wait, to two percent."""
         base_ms = self._run_within_ms(estimate, target) + estimate.reply_ms
         if estimate.wait_ms <= 0.0:
             return base_ms
-        ratios = [ratio for _, ratio in self._waits.points()]
+        (_, longest), *_, (_, shortest) = self._waits.points()
         wait_ms = estimate.wait_ms + JITTER_MS
-        too_small = base_ms + wait_ms * ratios[0] - JITTER_MS
-        enough = base_ms + wait_ms * ratios[-1] - JITTER_MS
-        while enough - too_small > _TOLERANCE_MS:
+        too_small = base_ms + wait_ms * shortest - JITTER_MS
+        enough = base_ms + wait_ms * longest - JITTER_MS
+        while enough - too_small > _TOLERANCE * enough:
             middle = 0.5 * (too_small + enough)
             if self.on_time_probability(estimate, middle) >= target:
                 enough = middle

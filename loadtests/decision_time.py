@@ -1,0 +1,142 @@
+"""How long the router takes to decide: admission and dispatch with 12 arms and 64 jobs waiting.
+
+    python -m loadtests.decision_time [--rounds N]
+
+Processor time in microseconds, so that a busy host does not show; on learnt distributions, with
+garbage collection off.
+"""
+
+import argparse
+import gc
+import random
+import time
+from collections.abc import Callable
+
+from loadtests.report import console
+from mnv4serve.domain import Arm, BackendName, OnMiss, Picture, Precision, Stages, Terms, Timing
+from mnv4serve.router.planner import Pool, Request, Rules, admit, dispatch, learn
+from mnv4serve.router.policy import Refusal
+from mnv4serve.router.predict import DecodeCost, Predictor
+from mnv4serve.router.schedule import Job, Ledger
+
+RULES = Rules()
+PHOTO = Picture("JPEG", width=500, height=375, n_bytes=107_000)
+QUEUED = 64
+NS_PER_US = 1000.0
+
+
+def make_pool() -> Pool:
+    """Six resolutions on two backends, with two slots."""
+    arms, timings = [], {}
+    for resolution in (96, 128, 160, 192, 224, 256):
+        for backend, cost in ((BackendName.CPU, 1.2), (BackendName.ONNX, 3.0)):
+            accuracy = 0.75 + resolution / 2000.0
+            variant = f"conv_small@{resolution}"
+            arm = Arm(variant, backend, Precision.FP32, "cpu", resolution, accuracy)
+            p50_ms = cost * (resolution / 224) ** 2
+            arms.append(arm)
+            timings[arm.id] = {1: Timing(p50_ms, 1.1 * p50_ms, 1.4 * p50_ms, n=200)}
+    decode = DecodeCost(0.1, 4.0, 3.0, 1.0, 20.0)
+    predictor = Predictor(timings=timings, decode=decode, reply_ms=0.1)
+    return Pool("cpu", tuple(arms), predictor, Ledger(slots=2, max_queue=256))
+
+
+def request(number: int, budget_ms: float, on_miss: OnMiss = OnMiss.DEGRADE) -> Request:
+    return Request(number, PHOTO, Terms(budget_ms=budget_ms, on_miss=on_miss), 0.0)
+
+
+def teach(pool: Pool, generator: random.Random) -> None:
+    """Runs and waits with noise, so that nothing is as regular as the prior."""
+    for number in range(600):
+        job = admit([pool], request(number, 100.0), now_ms=0.0, rules=RULES)
+        assert isinstance(job, Job)
+        pool.ledger.admit(job)
+        run = dispatch(pool, now_ms=0.0, rules=RULES)
+        assert run is not None
+        pool.ledger.finish(number, 0.0)
+        decode_ms, service_ms = (
+            expected_ms * generator.lognormvariate(0.0, 0.15)
+            for expected_ms in (run.estimate.decode_ms, run.estimate.service_ms)
+        )
+        learn(pool, run, Stages(0.0, decode_ms, service_ms, decode_ms + service_ms + 0.1))
+        pool.predictor.observe_wait(
+            expected_ms=5.0, actual_ms=5.0 * generator.lognormvariate(0.0, 0.3)
+        )
+
+
+def fill(pool: Pool, generator: random.Random) -> None:
+    """Take both slots and let 64 jobs wait."""
+    number = 10_000
+    while pool.ledger.depth < QUEUED:
+        number += 1
+        job = admit([pool], request(number, generator.uniform(30.0, 75.0)), now_ms=0.0, rules=RULES)
+        assert isinstance(job, Job)
+        pool.ledger.admit(job)
+        dispatch(pool, now_ms=0.0, rules=RULES)
+
+
+def outcome(pool: Pool, wanted: Request) -> str:
+    decided = admit([pool], wanted, now_ms=0.1, rules=RULES)
+    if isinstance(decided, Refusal):
+        return "refused"
+    return "degraded" if decided.tier else "on time"
+
+
+def time_admission(pool: Pool, wanted: Request) -> Callable[[], int]:
+    """One admission, in nanoseconds."""
+
+    def measure() -> int:
+        started = time.thread_time_ns()
+        admit([pool], wanted, now_ms=0.1, rules=RULES)
+        return time.thread_time_ns() - started
+
+    return measure
+
+
+def time_dispatch(pool: Pool) -> Callable[[], int]:
+    """One dispatch with the queue kept at its depth, in nanoseconds."""
+
+    def measure() -> int:
+        pool.ledger.finish(pool.ledger.running[0].job_id, 0.1)
+        started = time.thread_time_ns()
+        run = dispatch(pool, now_ms=0.1, rules=RULES)
+        elapsed = time.thread_time_ns() - started
+        assert run is not None
+        pool.ledger.finish(run.job.id, 0.1)
+        pool.ledger.admit(run.job)
+        pool.ledger.start(-1, 0.1, expected_ms=3.0)
+        return elapsed
+
+    return measure
+
+
+def report(name: str, measure: Callable[[], int], rounds: int) -> None:
+    for _ in range(200):
+        measure()
+    durations = sorted(measure() for _ in range(rounds))
+    p50, p99 = (durations[int(share * rounds)] / NS_PER_US for share in (0.5, 0.99))
+    console.print(f"{name:<38} p50 {p50:7.1f} us   p99 {p99:7.1f} us")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5000)
+    rounds = parser.parse_args().rounds
+    generator = random.Random(1)
+    pool = make_pool()
+    teach(pool, generator)
+    gc.disable()
+    report("admission, idle", time_admission(pool, request(0, 8.0)), rounds)
+    fill(pool, generator)
+    for name, wanted in (
+        ("on time", request(0, 500.0)),
+        ("degraded", request(0, 50.0)),
+        ("refused", request(0, 50.0, OnMiss.REFUSE)),
+    ):
+        assert outcome(pool, wanted) == name
+        report(f"admission, {QUEUED} waiting, {name}", time_admission(pool, wanted), rounds)
+    report("dispatch, 64 waiting", time_dispatch(pool), rounds)
+
+
+if __name__ == "__main__":
+    main()
