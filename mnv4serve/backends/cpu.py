@@ -1,13 +1,13 @@
 """OpenVINO on the CPU.
 
-An artifact is compiled twice at most: for single pictures when it is opened, which is faster than
-a graph of flexible batch size, and for batches when the first batch comes. The compiled model has
-one stream per slot, so that slots share the weights, and pinning is off, so that two slots do not
-land on one core.
+Every slot has a compiled model of its own with a single stream: such a model runs in the thread
+that calls it, whereas one that is shared through several streams hands each job to a thread of
+the runtime, a context switch that on busy cores costs more than the inference. A slot's model is
+compiled for single pictures, which is faster than a flexible batch size, and once more, flexible,
+when the slot's first batch comes. Pinning is off: two slots would land on one core.
 """
 
 import sys
-import threading
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMismatch, ArtifactMissing, BackendUnavailable
 
 DEVICE = "cpu"
+_RANK = 2
 
 _CAPABILITIES = {
     "FP32": Precision.FP32,
@@ -76,24 +77,16 @@ def probe() -> Availability:
 class CpuBackend:
     """One artifact compiled for `slots` concurrent jobs of `threads` threads each."""
 
-    def __init__(
-        self, artifact: Artifact, *, slots: int, threads: int, cache_dir: Path | None = None
-    ) -> None:
+    def __init__(self, artifact: Artifact, *, slots: int, threads: int) -> None:
         if artifact.precision not in _native():
             reason = f"this processor does not compute {artifact.precision} natively"
             raise BackendUnavailable(BackendName.CPU, reason)
         self._artifact = artifact
-        self._slots = slots
         self._side = artifact.resolution
-        self._properties = _properties(artifact.precision, slots=slots, threads=threads)
-        if cache_dir is not None:
-            self._properties["CACHE_DIR"] = str(cache_dir)
-        self._flexible: Any = None
-        self._compiling = threading.Lock()
-        self._lanes: dict[tuple[int, int], _Lane] = {}
-        single = self._compile(batch=1)
-        for slot in range(slots):
-            self._lanes[slot, 1] = self._lane(single, 1)
+        self._properties = _properties(artifact.precision, threads=threads)
+        model = self._read(batch=1)
+        self._flexible: list[Any] = [None] * slots
+        self._lanes = {(slot, 1): self._lane(self._compile(model), 1) for slot in range(slots)}
 
     def infer(self, pixels: NDArray[np.uint8], slot: int = 0) -> NDArray[np.float32]:
         """Logits [N, labels] of uint8 RGB pictures [N, H, W, 3]."""
@@ -107,8 +100,7 @@ class CpuBackend:
 
     def close(self) -> None:
         """Free the compiled models and their buffers."""
-        self._slots = 0
-        self._flexible = None
+        self._flexible.clear()
         self._lanes.clear()
 
     def _wanted(self) -> str:
@@ -116,31 +108,36 @@ class CpuBackend:
 
     def _batch_lane(self, slot: int, n: int) -> "_Lane":
         """Made on first use: few services batch on a CPU, and each graph costs memory."""
-        if not (0 <= slot < self._slots and n > 0):
+        if not (0 <= slot < len(self._flexible) and n > 0):
             raise ValueError(f"no slot {slot} or no picture in a batch of {n}; is it closed?")
-        with self._compiling:
-            if self._flexible is None:
-                self._flexible = self._compile(batch=-1)
-        return self._lanes.setdefault((slot, n), self._lane(self._flexible, n))
+        if self._flexible[slot] is None:
+            self._flexible[slot] = self._compile(self._read(batch=-1))
+        lane = self._lanes[slot, n] = self._lane(self._flexible[slot], n)
+        return lane
 
-    def _compile(self, *, batch: int) -> Any:  # noqa: ANN401 - openvino ships no usable types
+    def _read(self, *, batch: int) -> Any:  # noqa: ANN401 - openvino ships no usable types
         path = self._artifact.path
         if not path.is_file():
             raise ArtifactMissing(f"{path} is missing: run `mnv4serve build`")
-        runtime = openvino()
+        u8 = openvino().Type.u8
         try:
             model = _core().read_model(path)
             model.reshape([batch, self._side, self._side, 3])
-            compiled = _core().compile_model(model, "CPU", self._properties)
         except RuntimeError as error:
-            raise _mismatch(path, "OpenVINO cannot load it") from error
-        source, target = compiled.inputs, compiled.outputs
-        labels = self._artifact.n_labels
-        if len(source) != 1 or source[0].element_type != runtime.Type.u8:
+            raise _mismatch(path, "OpenVINO cannot read it") from error
+        if len(model.inputs) != 1 or model.input(0).element_type != u8:
             raise _mismatch(path, "it does not take uint8 pixels")
-        if len(target) != 1 or str(target[0].partial_shape[1]) != str(labels):
+        labels = self._artifact.n_labels
+        shape = model.output(0).partial_shape
+        if len(model.outputs) != 1 or len(shape) != _RANK or str(shape[1]) != str(labels):
             raise _mismatch(path, f"it does not give {labels} logits")
-        return compiled
+        return model
+
+    def _compile(self, model: Any) -> Any:  # noqa: ANN401
+        try:
+            return _core().compile_model(model, "CPU", self._properties)
+        except RuntimeError as error:
+            raise _mismatch(self._artifact.path, "OpenVINO cannot compile it") from error
 
     def _lane(self, compiled: Any, n: int) -> "_Lane":  # noqa: ANN401
         return _Lane(compiled.create_infer_request(), n, self._side, self._artifact.n_labels)
@@ -175,12 +172,12 @@ def _native() -> tuple[Precision, ...]:
     return tuple(precision for name, precision in _CAPABILITIES.items() if name in found)
 
 
-def _properties(precision: Precision, *, slots: int, threads: int) -> dict[str, Any]:
+def _properties(precision: Precision, *, threads: int) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": slots,
-        "INFERENCE_NUM_THREADS": slots * threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
     }
 
