@@ -1,0 +1,62 @@
+"""Writing models/catalog.toml: one line a certified figure, the same text for the same catalog."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mnv4serve.catalog import CATALOG_FILE, Catalog
+from mnv4serve.errors import StorageError
+
+HEADER = "# Written by mnv4serve.build.release from the trained weights; edit nothing by hand.\n"
+
+
+def save_catalog(catalog: Catalog) -> None:
+    """Replace the catalog file at once; the old one stays where that fails."""
+    path = catalog.root / CATALOG_FILE
+    partial = path.with_suffix(".part")
+    try:
+        partial.write_text(format_catalog(catalog), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def format_catalog(catalog: Catalog) -> str:
+    """The TOML text that `load_catalog` reads back as an equal catalog."""
+    values = catalog.model_dump(mode="json", exclude={"root"}, exclude_none=True)
+    zoos = values.pop("zoos")
+    lines = [HEADER, *_pairs(values)]
+    for name, zoo in zoos.items():
+        lines += _table(f"zoos.{json.dumps(name)}", zoo)
+    return "\n".join(lines) + "\n"
+
+
+def _table(path: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """A table, then its lists of records as tables of their own, apart from plain ones."""
+    records = {key: values[key] for key in ("checkpoints", "variants") if values.get(key)}
+    yield f"\n[{path}]"
+    yield from _pairs({key: value for key, value in values.items() if key not in records})
+    for key, entries in records.items():
+        for entry in entries:
+            yield f"\n[[{path}.{key}]]"
+            yield from _pairs(entry)
+
+
+def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            yield f"{key} = ["
+            yield from (f"  {_inline(entry)}," for entry in value)
+            yield "]"
+        else:
+            yield f"{key} = {_inline(value)}"
+
+
+def _inline(value: object) -> str:
+    """A value on one line; JSON's strings, numbers and booleans are TOML's as well."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(_pairs(value))} }}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(_inline(entry) for entry in value)}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
