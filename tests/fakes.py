@@ -1,7 +1,7 @@
 """Stand-ins for what a test does not want to run for real."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mnv4serve.config import ServiceConfig
@@ -56,6 +56,15 @@ def error_of(kind: type[ServeError]) -> ServeError:
     return kind(message)
 
 
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Returns once something holds, and fails the test where it never does."""
+    for _ in range(5000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came to hold")
+
+
 @dataclass
 class FakeGateway:
     """Answers every call at once with the same plan, and remembers what it was asked."""
@@ -66,6 +75,8 @@ class FakeGateway:
     state: State = "ready"
     not_ready_reason: str = ""
     fails: BaseException | None = None
+    failures_left: int = -1
+    """How many calls still fail; negative for all of them."""
     blocks: bool = False
     calls: list[Call] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
@@ -78,7 +89,8 @@ class FakeGateway:
     async def classify(self, call: Call) -> Reply:
         self.calls.append(call)
         self.started.set()
-        if self.fails is not None:
+        if self.fails is not None and self.failures_left != 0:
+            self.failures_left -= 1
             raise self.fails
         if self.blocks:
             await self._until_cancelled(call)
