@@ -9,22 +9,30 @@ from mnv4serve.artifacts import Target
 from mnv4serve.backends import Artifact, Availability, probe
 from mnv4serve.catalog import Catalog, Variant, Zoo, load_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
-from mnv4serve.domain import Arm, BackendName, Precision
+from mnv4serve.domain import Arm, ArmView, BackendName, Precision, Timing
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable
+from mnv4serve.profiler import (
+    Candidate,
+    Layout,
+    Profile,
+    Progress,
+    cpu_grant,
+    host_fingerprint,
+    layouts,
+    load,
+    measure_host,
+    save,
+)
+from mnv4serve.router.frontier import Point, frontier, resident_set
+
+MEMORY_PER_FILE_BYTE = 3
+"""A loaded artifact holds its weights again, packed for the processor, and its activations."""
 
 OFFERED = {
     BackendName.CPU: (Precision.FP32, Precision.BF16, Precision.INT8),
     BackendName.ONNX: (Precision.FP32, Precision.INT8),
 }
 """Precisions that are built for a backend where the hardware executes them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loadable:
-    """An arm of this host with the artifact that it loads."""
-
-    arm: Arm
-    artifact: Artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +51,24 @@ class Host:
         """Targets whose artifact is not there or not intact."""
         return tuple(target for target in self.targets if self._find(target) is None)
 
-    def loadable(self, pool: PoolConfig) -> tuple[Loadable, ...]:
-        """The pool's arms; raises ArtifactMissing naming the command that builds them."""
+    def loadable(self, pool: PoolConfig) -> tuple[Candidate, ...]:
+        """The pool's arms whose artifacts are there and intact.
+
+        Raises ArtifactMissing naming the command that builds them where there is none.
+        """
         targets = [target for target in self.targets if target.backend in pool.backends]
         found = [(target, self._find(target)) for target in targets]
-        absent = [target for target, artifact in found if artifact is None]
-        if absent:
-            raise ArtifactMissing(
-                f"{len(absent)} artifacts are missing, {absent[0]} among them: run `mnv4serve build`"
-            )
-        return tuple(
-            Loadable(self._arm(target, pool.device), artifact)
+        candidates = tuple(
+            Candidate(self._arm(target, pool.device), artifact)
             for target, artifact in found
             if artifact is not None
         )
+        if not candidates:
+            raise ArtifactMissing(f"no artifact for {pool.device} is built: run `mnv4serve build`")
+        return candidates
 
     def _find(self, target: Target) -> Artifact | None:
-        variant = self.zoo.variant(target.variant)
-        return artifacts.find(
-            self.state_dir,
-            self.zoo,
-            variant,
-            backend=target.backend,
-            precision=target.precision,
-        )
+        return artifacts.find(self.state_dir, self.zoo, target)
 
     def _arm(self, target: Target, device: str) -> Arm:
         variant = self.zoo.variant(target.variant)
@@ -91,7 +93,10 @@ def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
         reasons = "; ".join(f"{found.backend}: {found.reason}" for found in availabilities)
         raise BackendUnavailable(", ".join(names), reasons)
     targets = tuple(
-        target for found in usable for variant in zoo.variants for target in _targets(variant, found)
+        target
+        for found in usable
+        for variant in zoo.variants
+        for target in _targets(variant, found)
     )
     return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, targets)
 
@@ -101,3 +106,93 @@ def _targets(variant: Variant, found: Availability) -> Iterator[Target]:
         native = precision in found.precisions
         if native and (precision is not Precision.INT8 or variant.ranges is not None):
             yield Target(variant.name, found.backend, precision)
+
+
+def profiled(
+    site: Host,
+    pool: PoolConfig,
+    *,
+    quick: bool,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> Profile:
+    """The pool's stored profile, measured now where there is none or `again` asks for it.
+
+    A stored thorough profile is as good as a quick one, not the other way round.
+    """
+    candidates = site.loadable(pool)
+    grant = cpu_grant(pool.cpus)
+    choices = _layouts(pool, grant)
+    fingerprint = host_fingerprint(
+        grant=grant,
+        runtimes=[found.runtime for found in site.availabilities if found.available],
+        artifact_digests=[
+            *(candidate.artifact.digest for candidate in candidates),
+            *(f"{layout.slots}x{layout.threads}" for layout in choices),
+        ],
+    )
+    stored = None if again else load(fingerprint, site.state_dir)
+    if stored is not None and (quick or not stored.quick):
+        return stored
+    profile = measure_host(
+        candidates,
+        fingerprint=fingerprint,
+        preprocessing=site.zoo.preprocessing,
+        choices=choices,
+        quick=quick,
+        progress=progress or _silent,
+    )
+    save(profile, site.state_dir)
+    return profile
+
+
+def _layouts(pool: PoolConfig, grant: int) -> tuple[Layout, ...]:
+    """What the configuration leaves to be measured."""
+    if pool.slots is not None and pool.threads is not None:
+        return (Layout(pool.slots, pool.threads),)
+    if pool.slots is not None:
+        return (Layout(pool.slots, max(1, grant // pool.slots)),)
+    if pool.threads is not None:
+        return (Layout(max(1, grant // pool.threads), pool.threads),)
+    return layouts(grant)
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    del step, done, total
+
+
+def resident_views(
+    site: Host, pool: PoolConfig, config: ServiceConfig, profile: Profile
+) -> tuple[ArmView, ...]:
+    """The pool's arms as measured, with which of them are kept loaded and which are on top."""
+    loadables = site.loadable(pool)
+    points = [Point(found.arm, _solo(profile, found.arm).p50_ms) for found in loadables]
+    sizes = {found.arm.id: _memory_bytes(found.artifact) for found in loadables}
+    resident = resident_set(
+        points,
+        max_arms=config.max_arms,
+        memory_limit_bytes=config.memory_limit_bytes,
+        sizes=sizes,
+    )
+    best = frontier(points)
+    return tuple(
+        ArmView(
+            arm=found.arm,
+            p50_ms=_solo(profile, found.arm).p50_ms,
+            p99_ms=_solo(profile, found.arm).p99_ms,
+            expected_ms=None,
+            resident=found.arm in resident,
+            on_frontier=found.arm in best,
+        )
+        for found in loadables
+    )
+
+
+def _solo(profile: Profile, arm: Arm) -> Timing:
+    return profile.timings[arm.id][1]
+
+
+def _memory_bytes(artifact: Artifact) -> int:
+    """What a loaded artifact is taken to hold."""
+    files = artifact.path.parent.glob(f"{artifact.path.stem}.*")
+    return MEMORY_PER_FILE_BYTE * sum(file.stat().st_size for file in files)

@@ -80,9 +80,7 @@ def test_a_refusal_is_counted_by_reason_and_has_no_latency() -> None:
     """Requests without an answer do not distort the latencies."""
     metrics = Metrics()
 
-    metrics.observe(
-        _served(Outcome.REFUSED, plan=None, stages=None, refused_reason="infeasible")
-    )
+    metrics.observe(_served(Outcome.REFUSED, plan=None, stages=None, refused_reason="infeasible"))
 
     assert _sample(metrics, "refused_total", reason="infeasible") == 1
     assert _sample(metrics, "latency_seconds_count", stage="total") is None
@@ -92,9 +90,7 @@ def test_device_gauges_are_read_when_scraped() -> None:
     """Queue depth and slowdown show the value at the time of the scrape."""
     metrics = Metrics()
     depth = [3.0]
-    metrics.watch_device(
-        "cpu", queue_depth=lambda: depth[0], slowdown=lambda: 1.5, simulated=False
-    )
+    metrics.watch_device("cpu", queue_depth=lambda: depth[0], slowdown=lambda: 1.5, simulated=False)
 
     depth[0] = 7.0
 

@@ -1,0 +1,65 @@
+"""The command line: `mnv4serve COMMAND --help` tells what each command does.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. With `--json` stdout holds one JSON document and
+nothing else.
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from mnv4serve import __version__
+from mnv4serve.cli import classify, inspect, models, serve
+from mnv4serve.cli.options import stderr
+from mnv4serve.errors import MnvError
+
+app = typer.Typer(
+    name="mnv4serve",
+    help="Classify pictures within a latency budget: the most accurate MobileNetV4 that makes it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for module in (serve, classify, inspect, models):
+    module.register(app)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it with the flag's value
+    if wanted:
+        Console().print(f"mnv4serve {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug logs.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Set up what all commands share."""
+    del version
+    level = logging.DEBUG if debug else logging.WARNING
+    handler = RichHandler(console=stderr, show_path=debug, rich_tracebacks=debug)
+    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    if debug:
+        app.pretty_exceptions_enable = True
+
+
+def main() -> None:
+    """Run one command; errors of ours become one sentence on stderr."""
+    try:
+        app()
+    except MnvError as error:
+        if "--debug" in sys.argv:
+            raise
+        stderr.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,80 @@
+"""`mnv4serve classify`: one-shot answers without a server."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnv4serve.cli.options import (
+    AsJson,
+    Backend,
+    ConfigFile,
+    Models,
+    StateDir,
+    VariantName,
+    ZooName,
+    configure,
+    print_json,
+    stdout,
+)
+from mnv4serve.cli.progress import progress_bar
+from mnv4serve.domain import Reply, Terms
+from mnv4serve.errors import BadImage
+from mnv4serve.host import survey
+from mnv4serve.serving.documents import reply_document
+from mnv4serve.serving.oneshot import answer_all
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(classify)
+
+
+def classify(
+    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    *,
+    budget_ms: Annotated[float | None, typer.Option(help="Time per picture.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
+    as_json: AsJson = False,
+    variant: VariantName = None,
+    backend: Backend = None,
+    config: ConfigFile = None,
+    zoo: ZooName = None,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Label pictures with the most accurate arm that fits the budget.
+
+    With --json one picture gives the document of POST /classify, several give a list of them.
+    """
+    settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
+    site = survey(settings)
+    terms = Terms(
+        budget_ms=settings.default_budget_ms if budget_ms is None else budget_ms,
+        top_k=min(top_k, len(site.zoo.labels)),
+        variant=variant,
+        backend=backend,
+    )
+    contents = [_read(image) for image in images]
+    with progress_bar("getting ready") as advance:
+        replies = answer_all(site, settings, contents, terms=terms, progress=advance)
+    documents = [reply_document(reply) for reply in replies]
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    for image, reply in zip(images, replies, strict=True):
+        stdout.print(f"[bold]{image}[/] {_line(reply)}")
+        for prediction in reply.predictions:
+            stdout.print(f"  {prediction.probability:6.1%}  {prediction.label}", highlight=False)
+
+
+def _read(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise BadImage(f"{image} cannot be read: {error.strerror}") from error
+
+
+def _line(reply: Reply) -> str:
+    timing = f"{reply.stages.total_ms:.1f} of {reply.terms.budget_ms:g} ms"
+    verdict = "on time" if reply.on_time else "late"
+    return f"[dim]{reply.plan.arm.id}, {timing}, {verdict}, {reply.plan.reason}[/]"

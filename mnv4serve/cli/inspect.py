@@ -1,0 +1,218 @@
+"""`mnv4serve profile`, `frontier`, `eval` and `doctor`: what this machine can do."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mnv4serve.backends import Availability, open_backend, probe
+from mnv4serve.cli.options import (
+    AsJson,
+    Backend,
+    ConfigFile,
+    Models,
+    PrecisionName,
+    StateDir,
+    VariantName,
+    ZooName,
+    configure,
+    print_json,
+    stderr,
+    stdout,
+)
+from mnv4serve.cli.progress import progress_bar
+from mnv4serve.cli.tables import arms_table, plot_frontier
+from mnv4serve.domain import ArmView, BackendName
+from mnv4serve.errors import CatalogError
+from mnv4serve.evaluation import Score, evaluate, labelled_files
+from mnv4serve.host import profiled, resident_views, survey
+from mnv4serve.profiler import Candidate, cpu_grant
+
+
+def register(app: typer.Typer) -> None:
+    for command in (profile, frontier, doctor):
+        app.command()(command)
+    app.command("eval")(evaluate_folder)
+
+
+def profile(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Under 30 s, without a p99.")] = False,
+    config: ConfigFile = None,
+    zoo: ZooName = None,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Measure every arm on this machine, and how many to run side by side."""
+    settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
+    site = survey(settings)
+    views: list[ArmView] = []
+    for pool in settings.pools:
+        with progress_bar(f"measuring {pool.device}") as advance:
+            found = profiled(site, pool, quick=quick, again=True, progress=advance)
+        stderr.print(
+            f"{pool.device}: {found.slots} slots of {found.threads} threads are the fastest here"
+        )
+        views += resident_views(site, pool, settings, found)
+    stdout.print(arms_table(views))
+
+
+def frontier(
+    *,
+    as_json: AsJson = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it; .svg, .png or .pdf.")
+    ] = None,
+    config: ConfigFile = None,
+    zoo: ZooName = None,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Show which arms no other beats on both latency and accuracy."""
+    settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
+    site = survey(settings)
+    views: list[ArmView] = []
+    fingerprints = []
+    for pool in settings.pools:
+        with progress_bar(f"measuring {pool.device}") as advance:
+            found = profiled(site, pool, quick=True, progress=advance)
+        fingerprints.append(found.fingerprint)
+        views += resident_views(site, pool, settings, found)
+    if plot is not None:
+        plot_frontier(views, plot, title=f"{site.zoo_name} on this machine")
+        stderr.print(f"drew {plot}")
+    if as_json:
+        print_json({"host": fingerprints[0], "arms": [_arm_document(view) for view in views]})
+    else:
+        stdout.print(arms_table(views))
+
+
+def evaluate_folder(
+    folder: Annotated[Path, typer.Argument(help="Folder of class folders, named by id or label.")],
+    *,
+    variant: VariantName = None,
+    backend: Backend = None,
+    precision: PrecisionName = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    zoo: ZooName = None,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Measure accuracy on pictures of yours, decoded and inferred as when served.
+
+    Without --variant, --backend and --precision: the most accurate arm of this machine.
+    """
+    settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
+    site = survey(settings)
+    if variant is not None:
+        site.zoo.variant(variant)
+    loadable = _best(
+        [
+            found
+            for pool in settings.pools
+            for found in site.loadable(pool)
+            if variant in (None, found.arm.variant)
+            and backend in (None, found.arm.backend)
+            and precision in (None, found.arm.precision)
+        ]
+    )
+    files = labelled_files(folder, site.zoo.labels)
+    slots = cpu_grant(None)
+    opened = open_backend(loadable.artifact, device=loadable.arm.device, slots=slots, threads=1)
+    try:
+        with progress_bar(f"evaluating {loadable.arm.id}") as advance:
+            score = evaluate(
+                opened,
+                files,
+                resolution=loadable.arm.resolution,
+                preprocessing=site.zoo.preprocessing,
+                slots=slots,
+                progress=lambda done, total: advance("", done, total),
+            )
+    finally:
+        opened.close()
+    _print_score(loadable, score, as_json=as_json)
+
+
+def doctor(*, as_json: AsJson = False) -> None:
+    """Tell what is installed, what was found, and why a backend is not used."""
+    found = [probe(name) for name in BackendName]
+    if as_json:
+        print_json(
+            {
+                "python": sys.version.split()[0],
+                "cpus": cpu_grant(None),
+                "backends": [_availability_document(availability) for availability in found],
+            }
+        )
+        return
+    table = Table("backend", "runtime", "devices", "precisions", "why not", title="backends")
+    for availability in found:
+        table.add_row(
+            availability.backend,
+            availability.runtime or "not installed",
+            ", ".join(availability.devices),
+            ", ".join(availability.precisions),
+            availability.reason,
+            style=None if availability.available else "dim",
+        )
+    stdout.print(table)
+    stdout.print(f"Python {sys.version.split()[0]}, CPU grant {cpu_grant(None)} cores")
+
+
+def _best(candidates: Sequence[Candidate]) -> Candidate:
+    if not candidates:
+        raise CatalogError("no arm of this machine has that variant, backend and precision")
+    return max(candidates, key=lambda found: found.arm.accuracy or 0.0)
+
+
+def _print_score(loadable: Candidate, score: Score, *, as_json: bool) -> None:
+    low, high = score.interval
+    for name in score.unreadable:
+        stderr.print(f"skipped {name}: not a readable picture")
+    if not as_json:
+        text = (
+            f"{loadable.arm.id}: {score.accuracy:.4f} of {score.n}, 95 % in [{low:.4f}, {high:.4f}]"
+        )
+        stdout.print(text, highlight=False)
+        return
+    print_json(
+        {
+            "variant": loadable.arm.variant,
+            "backend": loadable.arm.backend,
+            "precision": loadable.arm.precision,
+            "accuracy": score.accuracy,
+            "n": score.n,
+            "interval": [low, high],
+        }
+    )
+
+
+def _arm_document(view: ArmView) -> dict[str, object]:
+    return {
+        "arm": view.arm.id,
+        "variant": view.arm.variant,
+        "backend": view.arm.backend,
+        "precision": view.arm.precision,
+        "device": view.arm.device,
+        "accuracy": view.arm.accuracy,
+        "p50_ms": view.p50_ms,
+        "p99_ms": view.p99_ms,
+        "resident": view.resident,
+        "on_frontier": view.on_frontier,
+    }
+
+
+def _availability_document(found: Availability) -> dict[str, object]:
+    return {
+        "backend": found.backend,
+        "available": found.available,
+        "runtime": found.runtime,
+        "devices": list(found.devices),
+        "precisions": list(found.precisions),
+        "reason": found.reason,
+    }

@@ -1,0 +1,148 @@
+"""`mnv4serve build` and `mnv4serve train`."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnv4serve.artifacts import Target
+from mnv4serve.build import build_all
+from mnv4serve.catalog import Zoo
+from mnv4serve.cli.options import (
+    Backend,
+    ConfigFile,
+    Models,
+    PrecisionName,
+    StateDir,
+    ZooName,
+    configure,
+    stderr,
+)
+from mnv4serve.cli.progress import progress_bar
+from mnv4serve.domain import BackendName, Precision
+from mnv4serve.errors import CatalogError, SetupError, TrainError
+from mnv4serve.host import survey
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(build)
+    app.command()(train)
+
+
+def build(
+    variants: Annotated[
+        list[str] | None, typer.Argument(metavar="[VARIANT]...", help="All where none is named.")
+    ] = None,
+    *,
+    backend: Backend = None,
+    precision: PrecisionName = None,
+    force: Annotated[bool, typer.Option("--force", help="Build even what is intact.")] = False,
+    config: ConfigFile = None,
+    zoo: ZooName = None,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Turn reference and weights into verified artifacts."""
+    settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
+    site = survey(settings)
+    targets = _wanted(site.zoo, site.targets, variants or [], backend, precision)
+    with progress_bar("building artifacts") as advance:
+        built = build_all(
+            site.catalog,
+            site.zoo,
+            targets,
+            state_dir=settings.state_dir,
+            force=force,
+            progress=lambda target, done, total: advance(str(target), done, total),
+        )
+    for refusal in built.refused:
+        stderr.print(f"[bold red]refused:[/] {refusal}", soft_wrap=True, highlight=False)
+    stderr.print(f"{len(built.artifacts)} artifacts are ready in {settings.state_dir}")
+    if built.refused:
+        raise SetupError(f"{len(built.refused)} artifacts differ from their reference")
+
+
+def _wanted(
+    zoo: Zoo,
+    targets: tuple[Target, ...],
+    variants: list[str],
+    backend: BackendName | None,
+    precision: Precision | None,
+) -> list[Target]:
+    for name in variants:
+        zoo.variant(name)
+    wanted = [
+        target
+        for target in targets
+        if (not variants or target.variant in variants)
+        and backend in (None, target.backend)
+        and precision in (None, target.precision)
+    ]
+    if not wanted:
+        offered = sorted({f"{target.backend}/{target.precision}" for target in targets})
+        raise CatalogError(f"nothing to build: this machine offers {', '.join(offered)}")
+    return wanted
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or train/ and val/.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, run record and cache.")],
+    architecture: Annotated[str, typer.Option(help="One of the seven networks.")] = "conv_small",
+    epochs: Annotated[int, typer.Option(min=1)] = 60,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    learning_rate: Annotated[float, typer.Option()] = 2e-3,
+    schedule: Annotated[
+        str, typer.Option(metavar="SHARE:PX,...", help="Resolutions by share of the epochs.")
+    ] = "0.6:96,0.3:128,0.1:160",
+    mixup: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
+    cutmix: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="All cores where not given.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = True,
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for the weights once the run has ended.")
+    ] = None,
+    resolutions: Annotated[
+        str, typer.Option(help="Resolutions to export batch-norm statistics for.")
+    ] = "96,128,160,192,224",
+) -> None:
+    """Train a network on a folder of class folders; an interrupted run goes on where it was."""
+    settings = {
+        "data": data,
+        "out": out,
+        "architecture": architecture,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "schedule": _schedule(schedule),
+        "augmentation": {"mixup": mixup, "cutmix": cutmix},
+        "seed": seed,
+        "threads": threads,
+        "resume": resume,
+    }
+    _require_torch()
+    from mnv4serve.cli.training import run_training  # noqa: PLC0415  # imports torch
+
+    run_training(settings, export=export, resolutions=_whole_numbers(resolutions))
+
+
+def _require_torch() -> None:
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        raise TrainError("training needs torch: install mnv4serve[train]")
+
+
+def _schedule(text: str) -> list[tuple[float, int]]:
+    try:
+        parts = [part.split(":") for part in text.split(",")]
+        return [(float(share), int(resolution)) for share, resolution in parts]
+    except ValueError as error:
+        raise TrainError(f"a schedule looks like 0.6:96,0.4:128, not {text!r}") from error
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise TrainError(f"resolutions look like 96,128, not {text!r}") from error

@@ -1,0 +1,44 @@
+"""Options that several commands share, and the two consoles."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mnv4serve.config import ServiceConfig, load_config
+from mnv4serve.domain import BackendName, Precision
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="MNV4SERVE_CONFIG", help="YAML file with configuration keys."),
+]
+Models = Annotated[
+    Path | None, typer.Option(help="Folder with catalog.toml; ./models, then the package's own.")
+]
+StateDir = Annotated[
+    Path | None, typer.Option(help="Folder for artifacts and profiles; the user's cache folder.")
+]
+ZooName = Annotated[str | None, typer.Option("--zoo", help="Zoo to use; the catalog's default.")]
+VariantName = Annotated[
+    str | None, typer.Option("--variant", help="Only this variant, for example conv_small@160.")
+]
+Backend = Annotated[BackendName | None, typer.Option("--backend", help="Only this backend.")]
+PrecisionName = Annotated[
+    Precision | None, typer.Option("--precision", help="Only this precision.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def configure(*, config: Path | None, **flags: Any) -> ServiceConfig:  # noqa: ANN401  # any key
+    """The configuration with a command's flags on top."""
+    return load_config(file=config, flags=flags)
+
+
+def print_json(document: object) -> None:
+    """One document on stdout."""
+    typer.echo(json.dumps(document, indent=2))

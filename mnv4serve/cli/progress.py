@@ -1,0 +1,40 @@
+"""Progress bars on stderr for everything that takes more than a moment."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mnv4serve.cli.options import stderr
+
+Advance = Callable[[str, int, int], None]
+"""What was just done, how many are done, how many there are."""
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Advance]:
+    """A bar that appears with the first step and names the last one done."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[step]}"),
+    )
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(title, total=None, step="", visible=False)
+
+        def advance(step: str, done: int, total: int) -> None:
+            progress.update(task, total=total, completed=done, step=step, visible=True)
+
+        yield advance

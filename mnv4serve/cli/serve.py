@@ -1,0 +1,111 @@
+"""`mnv4serve serve`: build what is missing, measure if need be, serve until SIGTERM."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from mnv4serve import __version__
+from mnv4serve.cli.options import ConfigFile, Models, StateDir, ZooName, configure, stderr, stdout
+from mnv4serve.cli.progress import progress_bar
+from mnv4serve.cli.tables import arms_table
+from mnv4serve.config import ServiceConfig
+from mnv4serve.errors import ArtifactMissing, SetupError
+from mnv4serve.host import Host, survey
+from mnv4serve.metrics import Metrics
+from mnv4serve.serving.assemble import assemble
+from mnv4serve.serving.gateway import Assembled, Gateway
+from mnv4serve.serving.local import Addresses, run
+
+EXAMPLE = "models/examples/golf_ball.jpg"
+LABELS_SHOWN = 12
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+
+
+def serve(
+    *,
+    engine: Annotated[
+        Literal["local", "ray"] | None, typer.Option(help="One process, or Ray Serve.")
+    ] = None,
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="HTTP port; 0 takes a free one.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one.")] = None,
+    zoo: ZooName = None,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Serve the most accurate answer within each request's budget.
+
+    The first start builds the artifacts and measures this machine; later starts take seconds.
+    """
+    settings = configure(
+        config=config, engine=engine, host=host, port=port, grpc_port=grpc_port, zoo=zoo,
+        models=models, state_dir=state_dir,
+    )  # fmt: skip
+    if settings.engine == "ray":
+        raise SetupError("this release serves with --engine local only")
+    site = survey(settings)
+    _build_missing(site, settings, config)
+    _serve(site, settings)
+
+
+def _build_missing(site: Host, settings: ServiceConfig, config: Path | None) -> None:
+    """In a process of its own, so that torch never weighs on the serving one."""
+    if not site.missing():
+        return
+    command = [sys.executable, "-m", "mnv4serve", "build", "--state-dir", str(settings.state_dir)]
+    command += ["--models", str(site.catalog.root), "--zoo", site.zoo_name]
+    command += ["--config", str(config)] if config else []
+    subprocess.run(command, check=False)  # noqa: S603  # our own interpreter
+    missing = site.missing()
+    if len(missing) == len(site.targets):
+        raise ArtifactMissing("no artifact could be built: the lines above say why")
+    for target in missing:
+        stderr.print(f"[yellow]serving without {target}[/]", highlight=False)
+
+
+def _serve(site: Host, settings: ServiceConfig) -> None:
+    metrics = Metrics()
+    metrics.describe_build(version=__version__, zoo=site.zoo_name, engine=settings.engine)
+    gateway = Gateway(
+        config=settings,
+        zoo_name=site.zoo_name,
+        labels=[label.name for label in site.zoo.labels],
+        observe=metrics.observe,
+        metrics_text=metrics.text,
+    )
+
+    def bring_up() -> Assembled:
+        with progress_bar("getting ready") as advance:
+            return assemble(site, settings, metrics=metrics, progress=advance)
+
+    def announce(addresses: Addresses) -> None:
+        stdout.print(arms_table(gateway.frontier(), live=True))
+        for line in _banner(site, settings, addresses):
+            stdout.print(line, soft_wrap=True, highlight=False)
+
+    run(gateway, assemble=bring_up, announce=announce)
+    stderr.print("drained; goodbye")
+
+
+def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[str, ...]:
+    """What to know and where to click, in lines that can be copied."""
+    scheme = "https" if settings.tls else "http"
+    url = f"{scheme}://{addresses.host}:{addresses.http_port}"
+    labels = [label.name for label in site.zoo.labels]
+    named = ", ".join(labels[:LABELS_SHOWN]) + (", ..." if len(labels) > LABELS_SHOWN else "")
+    return (
+        "",
+        f"[bold]mnv4serve {__version__}[/] serves [bold]{site.zoo_name}[/]: {site.zoo.title}",
+        f"This zoo knows {len(labels)} classes ({named}); a catalog with more, for example a "
+        "thousand, is served with --models and --zoo.",
+        f"try      curl --data-binary @{EXAMPLE} '{url}/classify?budget_ms=5'",
+        f"docs     {url}/docs",
+        f"metrics  {url}/metrics",
+        f"gRPC     {addresses.host}:{addresses.grpc_port}  mnv4serve.v1.Classifier",
+    )

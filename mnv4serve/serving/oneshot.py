@@ -1,0 +1,52 @@
+"""A few answers without a server: the same gateway, opened for the length of one call."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+
+from mnv4serve.config import ServiceConfig
+from mnv4serve.domain import Call, Reply, Terms, Transport
+from mnv4serve.host import Host
+from mnv4serve.metrics import Metrics
+from mnv4serve.profiler import Progress
+from mnv4serve.serving.assemble import assemble
+from mnv4serve.serving.gateway import Gateway
+from mnv4serve.serving.slot import now_ms
+
+
+def answer_all(
+    host: Host,
+    config: ServiceConfig,
+    images: Sequence[bytes],
+    *,
+    terms: Terms,
+    progress: Progress | None = None,
+) -> list[Reply]:
+    """Classify pictures one after another; raises ServeError as the service would."""
+    return asyncio.run(_answer_all(host, config, images, terms=terms, progress=progress))
+
+
+async def _answer_all(
+    host: Host,
+    config: ServiceConfig,
+    images: Sequence[bytes],
+    *,
+    terms: Terms,
+    progress: Progress | None,
+) -> list[Reply]:
+    metrics = Metrics()
+    gateway = Gateway(
+        config=config,
+        zoo_name=host.zoo_name,
+        labels=[label.name for label in host.zoo.labels],
+        observe=metrics.observe,
+        metrics_text=metrics.text,
+    )
+    with closing(gateway):
+        gateway.open(assemble(host, config, metrics=metrics, progress=progress))
+        return [
+            await gateway.classify(
+                Call(image, terms, Transport.LOCAL, f"picture-{number}", now_ms())
+            )
+            for number, image in enumerate(images, start=1)
+        ]
