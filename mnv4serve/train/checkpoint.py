@@ -47,4 +47,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         checkpoint: Checkpoint = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise TrainError(f"{path} is not a readable checkpoint") from error
+    if not isinstance(checkpoint, dict) or checkpoint.keys() != Checkpoint.__annotations__.keys():
+        raise TrainError(f"{path} is not a checkpoint of a training run")
     return checkpoint

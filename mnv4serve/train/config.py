@@ -103,9 +103,11 @@ class Epoch(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     epoch: int
+    """Counted from 0."""
     resolution: int
     loss: float
     dev_accuracy: float
+    """Of the averaged weights, with the statistics that training left behind."""
     seconds: float
     pictures_per_s: float
 

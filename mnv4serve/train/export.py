@@ -16,7 +16,7 @@ from mnv4serve.arch.model import MobileNetV4, create_model, load_weights
 from mnv4serve.errors import TrainError
 from mnv4serve.train.checkpoint import write_whole
 from mnv4serve.train.config import RunRecord, TrainConfig
-from mnv4serve.train.data import load_pictures, split_folders
+from mnv4serve.train.data import Pictures, load_pictures, split_folders
 from mnv4serve.train.evaluate import (
     CALIBRATION_PICTURES,
     Labelled,
@@ -73,7 +73,7 @@ def export(config: TrainConfig, folder: Path, resolutions: Sequence[int]) -> Exp
     if run is None or len(run.curve) < config.epochs:
         raise TrainError(f"there is no finished run of {config.architecture} in {config.out}")
     best = choose(config, run, resolutions)
-    val_accuracy, val_pictures = _report(config, best, len(pictures.index.classes))
+    val_accuracy, val_pictures = _report(config, best, pictures.index.classes)
     record = ExportRecord(
         architecture=config.architecture,
         weights=best.name,
@@ -138,21 +138,22 @@ def write_candidate(folder: Path, architecture: str, chosen: Candidate) -> None:
         write_whole(folder / f"{architecture}@{resolution}.bn.safetensors", save({**statistics}))
 
 
-def _validation(config: TrainConfig, resolution: int) -> Labelled | None:
+def _report(
+    config: TrainConfig, chosen: Candidate, classes: tuple[str, ...]
+) -> tuple[dict[int, float], int]:
     _, folder = split_folders(config.data)
     if folder is None:
-        return None
-    pictures = load_pictures(folder, config.cache_folder, size=resolution)
-    rows = np.arange(len(pictures.index.names))
-    return Labelled(pictures.resized(rows, resolution), pictures.labels(rows))
-
-
-def _report(config: TrainConfig, chosen: Candidate, classes: int) -> tuple[dict[int, float], int]:
-    model = create_model(config.architecture, classes)
-    result, count = {}, 0
+        return {}, 0
+    model, result, count = create_model(config.architecture, len(classes)), {}, 0
     for resolution, statistics in chosen.statistics.items():
-        val = _validation(config, resolution)
-        if val is not None:
-            load_weights(model, chosen.weights, statistics)
-            result[resolution], count = accuracy(model, val, resolution), len(val.labels)
+        val = _validation(load_pictures(folder, config.cache_folder, size=resolution), classes)
+        load_weights(model, chosen.weights, statistics)
+        result[resolution], count = accuracy(model, val, resolution), len(val.labels)
     return result, count
+
+
+def _validation(pictures: Pictures, classes: tuple[str, ...]) -> Labelled:
+    if pictures.index.classes != classes:
+        raise TrainError("the validation folder has other classes than the training folder")
+    rows = np.arange(len(pictures.index.names))
+    return Labelled(pictures.resized(rows, pictures.pixels.shape[-1]), pictures.labels(rows))

@@ -91,10 +91,10 @@ class Trainer:
         losses: list[float] = []
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(self.config.seed + number)
-            for images, targets in batches(self.config, self.train, resolution, random):
+            for images, targets in self.batches(random):
                 passed = number + len(losses) * self.config.batch_size / len(self.train.labels)
                 losses.append(step(self.config, self.run, images, targets, passed))
-                self.tell(passed, sum(losses) / len(losses))
+                self.tell(passed, losses, time.monotonic() - began)
         seconds = time.monotonic() - began
         return Epoch(
             epoch=number,
@@ -114,17 +114,33 @@ class Trainer:
         self.dev = labelled(self.pictures, resolution, dev=True)
         self.resolution = resolution
 
-    def tell(self, epochs_passed: float, loss: float) -> None:
+    def batches(self, random: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented pictures and soft targets in a new order; an incomplete batch is left out."""
+        size, settings = self.config.batch_size, self.config.augmentation
+        order = torch.from_numpy(random.permutation(len(self.train.labels)))
+        for start in range(0, len(order) - size + 1, size):
+            rows = order[start : start + size]
+            views = augment(self.train.pictures[rows], self.resolution, settings, random)
+            labels, classes = self.train.labels[rows], self.run.model.num_classes
+            images, targets = mix(views, labels, classes, settings, random)
+            yield images.contiguous(memory_format=torch.channels_last), targets
+
+    def tell(self, epochs_passed: float, losses: list[float], epoch_s: float) -> None:
         """Report progress in work, which grows with the square of the resolution."""
         whole = int(epochs_passed)
         done = sum(self.work[:whole]) + self.work[whole] * (epochs_passed - whole)
         total, since = sum(self.work), done - self.work_before
         elapsed = time.monotonic() - self.began
-        eta_s = elapsed / since * (total - done) if since else math.inf
-        rate = since / total * len(self.train.labels) * self.config.epochs / elapsed
-        last = self.run.curve[-1].dev_accuracy if self.run.curve else None
-        stage = f"epoch {whole + 1}/{self.config.epochs}"
-        self.report(Report(stage, done / total, eta_s, rate, loss, last))
+        curve = self.run.curve
+        report = Report(
+            stage=f"epoch {whole + 1}/{self.config.epochs}",
+            share=done / total,
+            eta_s=elapsed / since * (total - done) if since else math.inf,
+            pictures_per_s=len(losses) * self.config.batch_size / epoch_s,
+            loss=sum(losses) / len(losses),
+            dev_accuracy=curve[-1].dev_accuracy if curve else None,
+        )
+        self.report(report)
 
 
 class Decoding:
@@ -138,19 +154,6 @@ class Decoding:
         elapsed = time.monotonic() - self.began
         eta_s = elapsed / done * (count - done)
         self.report(Report("decoding", done / count, eta_s, done / elapsed))
-
-
-def batches(
-    config: TrainConfig, data: Labelled, resolution: int, random: Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented pictures and soft targets in a new order; an incomplete last batch is left out."""
-    order = torch.from_numpy(random.permutation(len(data.labels)))
-    classes = int(data.labels.max()) + 1
-    for start in range(0, len(order) - config.batch_size + 1, config.batch_size):
-        rows = order[start : start + config.batch_size]
-        views = augment(data.pictures[rows], resolution, config.augmentation, random)
-        images, targets = mix(views, data.labels[rows], classes, config.augmentation, random)
-        yield images.contiguous(memory_format=torch.channels_last), targets
 
 
 def step(

@@ -39,3 +39,12 @@ def test_checkpoint_that_would_execute_code_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TrainError, match="not a readable checkpoint"):
         load_checkpoint(path)
+
+
+def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    """Weights alone are no state to go on from."""
+    path = tmp_path / "state.pt"
+    torch.save({"model": {}}, path)
+
+    with pytest.raises(TrainError, match="not a checkpoint of a training run"):
+        load_checkpoint(path)

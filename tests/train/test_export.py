@@ -46,6 +46,32 @@ def test_exported_weights_are_as_right_as_their_record_says(
         assert accuracy(model, data, resolution) == record.val_accuracy[resolution]
 
 
+def test_validation_of_other_classes_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    """Labels are numbers of folders: both splits have to hold the same ones."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train").symlink_to(config.data / "train")
+    for name, source in (("blue", "blue"), ("green", "red")):
+        (data / "val").mkdir(exist_ok=True)
+        (data / "val" / name).symlink_to(config.data / "val" / source)
+    short = config.model_copy(update={"data": data, "epochs": 1, "cache": None})
+    train(short)
+
+    with pytest.raises(TrainError, match="other classes than the training folder"):
+        export(short, tmp_path / "weights", (32,))
+
+
+def test_data_without_validation_is_exported(config: TrainConfig, tmp_path: Path) -> None:
+    """Plain class folders are enough; there is just nothing to report on."""
+    plain = config.model_copy(update={"data": config.data / "train", "epochs": 1})
+    train(plain)
+
+    record = export(plain, tmp_path / "weights", (32,))
+
+    assert record.val_accuracy == {}
+    assert record.val_pictures == 0
+
+
 def test_unfinished_run_is_not_exported(config: TrainConfig, tmp_path: Path) -> None:
     """There has to be a checkpoint of the last epoch."""
     with pytest.raises(TrainError, match="no finished run of conv_small_035"):
