@@ -13,8 +13,8 @@ from mnv4serve.domain import (
     Terms,
     Timing,
 )
-from mnv4serve.router.planner import Pool, Request
-from mnv4serve.router.policy import Candidate
+from mnv4serve.router.planner import Pool, Request, Rules, admit
+from mnv4serve.router.policy import Candidate, Refusal
 from mnv4serve.router.predict import DecodeCost, Estimate, Predictor
 from mnv4serve.router.schedule import Job, Ledger
 
@@ -107,3 +107,31 @@ def job(
         tier=tier,
         margin_ms=margin_ms,
     )
+
+
+RULES = Rules()
+ARMS = arms_of(0.7, 0.8, 0.9)
+SERVICE_MS = (1.0, 3.0, 9.0)
+"""Three arms that a caller can choose among by budget, and what each takes."""
+
+
+def admitted(pools: list[Pool], wanted: Request, *, now_ms: float = 0.0) -> Job:
+    decided = admit(pools, wanted, now_ms=now_ms, rules=RULES)
+    assert isinstance(decided, Job)
+    return decided
+
+
+def refused(pools: list[Pool], wanted: Request, *, now_ms: float = 0.0) -> Refusal:
+    decided = admit(pools, wanted, now_ms=now_ms, rules=RULES)
+    assert isinstance(decided, Refusal)
+    return decided
+
+
+def busy_pool(queue: list[tuple[float, float]], *, slots: int = 1) -> Pool:
+    """A pool whose slots are taken and whose queue holds (deadline, expected) jobs."""
+    subject = pool(ARMS, SERVICE_MS, slots=slots)
+    for slot in range(slots):
+        subject.ledger.start(1000 + slot, 0.0, expected_ms=4.0 + slot)
+    for number, (deadline_ms, expected_ms) in enumerate(queue, start=100):
+        subject.ledger.admit(job(number, deadline_ms=deadline_ms, expected_ms=expected_ms))
+    return subject

@@ -3,50 +3,26 @@ from dataclasses import replace
 from heapq import heappop, heappush
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mnv4serve.domain import OnMiss, Reason, Stages, Terms
-from mnv4serve.router.planner import (
-    Pool,
-    Request,
-    Rules,
-    Run,
-    admit,
-    dispatch,
-    learn,
-    learn_expired,
-)
+from mnv4serve.router.planner import Pool, Request, Run, admit, dispatch, learn, learn_expired
 from mnv4serve.router.policy import Refusal, RefusalKind
 from mnv4serve.router.schedule import Job
-from tests.router.builders import DECODE, PHOTO, arm, arms_of, job, plan, pool, request
-
-RULES = Rules()
-ARMS = arms_of(0.7, 0.8, 0.9)
-SERVICE_MS = (1.0, 3.0, 9.0)
-_queues = st.lists(st.tuples(st.floats(1.0, 120.0), st.floats(0.2, 15.0)), max_size=12)
-
-
-def _admitted(pools: list[Pool], wanted: Request, *, now_ms: float = 0.0) -> Job:
-    decided = admit(pools, wanted, now_ms=now_ms, rules=RULES)
-    assert isinstance(decided, Job)
-    return decided
-
-
-def _refused(pools: list[Pool], wanted: Request, *, now_ms: float = 0.0) -> Refusal:
-    decided = admit(pools, wanted, now_ms=now_ms, rules=RULES)
-    assert isinstance(decided, Refusal)
-    return decided
-
-
-def _busy_pool(queue: list[tuple[float, float]], *, slots: int = 1) -> Pool:
-    """A pool whose slots are taken and whose queue holds (deadline, expected) jobs."""
-    subject = pool(ARMS, SERVICE_MS, slots=slots)
-    for slot in range(slots):
-        subject.ledger.start(1000 + slot, 0.0, expected_ms=4.0 + slot)
-    for number, (deadline_ms, expected_ms) in enumerate(queue, start=100):
-        subject.ledger.admit(job(number, deadline_ms=deadline_ms, expected_ms=expected_ms))
-    return subject
+from tests.router.builders import (
+    ARMS,
+    DECODE,
+    PHOTO,
+    RULES,
+    SERVICE_MS,
+    admitted,
+    arm,
+    busy_pool,
+    job,
+    plan,
+    pool,
+    refused,
+    request,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +30,7 @@ def _busy_pool(queue: list[tuple[float, float]], *, slots: int = 1) -> Pool:
 )
 def test_an_idle_pool_gives_the_most_accurate_arm_in_time(budget_ms: float, variant: str) -> None:
     """The larger the budget, the more accurate the arm."""
-    decided = _admitted([pool(ARMS, SERVICE_MS)], request(budget_ms))
+    decided = admitted([pool(ARMS, SERVICE_MS)], request(budget_ms))
 
     assert decided.arm.variant == variant
     assert decided.plan.on_time_probability >= 0.95
@@ -67,8 +43,8 @@ def test_decoding_counts_for_the_choice() -> None:
     pools = [pool(ARMS, SERVICE_MS, decode=DECODE)]
     large = replace(PHOTO, n_bytes=2_500_000)
 
-    small_arm = _admitted(pools, Request(1, large, Terms(budget_ms=14.5), 0.0)).arm
-    usual_arm = _admitted(pools, Request(1, PHOTO, Terms(budget_ms=14.5), 0.0)).arm
+    small_arm = admitted(pools, Request(1, large, Terms(budget_ms=14.5), 0.0)).arm
+    usual_arm = admitted(pools, Request(1, PHOTO, Terms(budget_ms=14.5), 0.0)).arm
 
     assert (small_arm.variant, usual_arm.variant) == ("v0", "v2")
 
@@ -77,43 +53,20 @@ def test_time_spent_before_admission_is_gone() -> None:
     """The budget runs from the arrival of the request, not from its admission."""
     pools = [pool(ARMS, SERVICE_MS)]
 
-    late = _admitted(pools, request(20.0, received_ms=50.0), now_ms=60.0)
+    late = admitted(pools, request(20.0, received_ms=50.0), now_ms=60.0)
 
     assert late.arm.variant == "v1"
     assert late.deadline_ms == 70.0
-
-
-def test_a_queue_leads_to_a_faster_arm_and_then_to_degrading() -> None:
-    """The longer the wait, the less accurate the arm, until nothing is on time any more."""
-    choices = [
-        _admitted([_busy_pool([(5.0, wait_ms)])], request(18.0))
-        for wait_ms in (0.1, 5.0, 9.5, 40.0)
-    ]
-
-    assert [c.arm.variant for c in choices] == ["v2", "v1", "v0", "v0"]
-    assert [c.tier for c in choices] == [0, 0, 0, 1]
-    assert choices[-1].plan.reason is Reason.DEGRADED
-    assert choices[-1].plan.wait_ms == pytest.approx(44.0)
 
 
 def test_late_answers_are_limited() -> None:
     """Where degrading is allowed a job lives until the late limit, otherwise until its budget."""
     pools = [pool(ARMS, SERVICE_MS)]
 
-    degrade = _admitted(pools, request(50.0))
-    refuse = _admitted(pools, request(50.0, on_miss=OnMiss.REFUSE))
+    degrade = admitted(pools, request(50.0))
+    refuse = admitted(pools, request(50.0, on_miss=OnMiss.REFUSE))
 
     assert (degrade.expire_ms, refuse.expire_ms) == (1050.0, 50.0)
-
-
-def test_the_pool_that_is_free_gets_the_request() -> None:
-    """Of two equal arms on different devices the one whose queue is shorter is taken."""
-    here = _busy_pool([])
-    there = pool(arms_of(*(a.accuracy or 0.0 for a in ARMS), device="cuda:0"), SERVICE_MS)
-
-    decided = _admitted([here, there], request(100.0))
-
-    assert (decided.arm.device, decided.plan.wait_ms) == ("cuda:0", 0.0)
 
 
 def test_a_pin_reaches_through_to_the_plan() -> None:
@@ -122,108 +75,23 @@ def test_a_pin_reaches_through_to_the_plan() -> None:
     pinned = Request(1, PHOTO, Terms(variant="v0"), 0.0)
     unknown = Request(1, PHOTO, Terms(variant="x"), 0.0)
 
-    decided = _admitted(pools, pinned)
-    refusal = _refused(pools, unknown)
+    decided = admitted(pools, pinned)
+    refusal = refused(pools, unknown)
 
     assert (decided.arm.variant, decided.plan.reason) == ("v0", Reason.PINNED)
     assert refusal == Refusal(RefusalKind.NO_SUCH_ARM, available=ARMS)
 
 
-@given(st.floats(0.01, 1.5), st.floats(0.0, 3.0), st.integers(0, 1))
-def test_the_budget_named_for_an_idle_service_is_accepted_by_one(
-    budget_ms: float, spent_ms: float, busy: int
-) -> None:
-    """What is refused as infeasible is accepted, idle, with the budget that the refusal names."""
-    asked = request(budget_ms, on_miss=OnMiss.REFUSE)
-    subject = [_busy_pool([(9.0, 3.0)]) if busy else pool(ARMS, SERVICE_MS)]
-
-    refusal = admit(subject, asked, now_ms=spent_ms, rules=RULES)
-
-    if isinstance(refusal, Job):
-        return
-    if refusal.kind is RefusalKind.BUSY:
-        assert isinstance(admit([pool(ARMS, SERVICE_MS)], asked, now_ms=spent_ms, rules=RULES), Job)
-        return
-    assert refusal.kind is RefusalKind.INFEASIBLE
-    assert refusal.retry_after_ms is None
-    assert refusal.smallest_feasible_budget_ms is not None
-    terms = replace(asked.terms, budget_ms=refusal.smallest_feasible_budget_ms)
-    idle = [pool(ARMS, SERVICE_MS)]
-    assert isinstance(admit(idle, replace(asked, terms=terms), now_ms=spent_ms, rules=RULES), Job)
-    less = replace(asked, terms=replace(terms, budget_ms=terms.budget_ms - 0.2))
-    assert isinstance(admit(idle, less, now_ms=spent_ms, rules=RULES), Refusal)
-
-
-@given(_queues, st.integers(1, 3), st.floats(1.8, 60.0), st.floats(0.0, 0.3))
-def test_the_budget_named_for_right_now_is_accepted_right_now(
-    queue: list[tuple[float, float]], slots: int, budget_ms: float, spent_ms: float
-) -> None:
-    """What is refused as busy is accepted at the same moment with the budget it names."""
-    asked = request(budget_ms, on_miss=OnMiss.REFUSE)
-    subject = [_busy_pool(queue, slots=slots)]
-
-    refusal = admit(subject, asked, now_ms=spent_ms, rules=RULES)
-
-    if isinstance(refusal, Job):
-        return
-    assert refusal.kind is RefusalKind.BUSY
-    assert refusal.retry_after_ms is not None
-    assert refusal.retry_after_ms >= 1.0
-    assert refusal.smallest_feasible_budget_ms is not None
-    terms = replace(asked.terms, budget_ms=refusal.smallest_feasible_budget_ms)
-    accepted = admit(subject, replace(asked, terms=terms), now_ms=spent_ms, rules=RULES)
-    assert isinstance(accepted, Job)
-    assert accepted.tier == 0
-
-
-def test_a_hint_survives_a_staircase_of_deadlines() -> None:
-    """Even where each larger budget lets yet more work go first, the named one is accepted."""
-    staircase = [(5.7 + 5.0 * step, 4.5) for step in range(12)]
-    asked = request(5.6, on_miss=OnMiss.REFUSE)
-    subject = [_busy_pool(staircase)]
-
-    refusal = _refused(subject, asked)
-
-    assert refusal.smallest_feasible_budget_ms is not None
-    terms = replace(asked.terms, budget_ms=refusal.smallest_feasible_budget_ms)
-    assert isinstance(admit(subject, replace(asked, terms=terms), now_ms=0.0, rules=RULES), Job)
-
-
-def test_a_retry_after_the_hint_is_accepted() -> None:
-    """When the work that was in the way has been done, the same budget is accepted."""
-    subject = _busy_pool([])
-    asked = request(4.0, on_miss=OnMiss.REFUSE)
-    refusal = _refused([subject], asked)
-    assert refusal.retry_after_ms is not None
-
-    again = replace(asked, received_ms=refusal.retry_after_ms)
-
-    assert isinstance(admit([subject], again, now_ms=again.received_ms, rules=RULES), Job)
-
-
-@pytest.mark.parametrize("on_miss", list(OnMiss))
-def test_a_full_queue_refuses(on_miss: OnMiss) -> None:
-    """In either mode a request finds no place in a full queue."""
-    subject = pool(ARMS, SERVICE_MS, max_queue=1)
-    subject.ledger.start(8, 0.0, expected_ms=5.0)
-    subject.ledger.admit(job(9, deadline_ms=50.0))
-
-    refusal = _refused([subject], request(100.0, on_miss=on_miss))
-
-    assert refusal.kind is RefusalKind.QUEUE_FULL
-    assert refusal.retry_after_ms == 5.0
-
-
 def test_dispatch_binds_and_occupies_a_slot() -> None:
     """The next job is started on an idle slot with what its arm is expected to take."""
     subject = pool(ARMS, SERVICE_MS, slots=2)
-    admitted = _admitted([subject], request(30.0))
-    subject.ledger.admit(admitted)
+    waiting = admitted([subject], request(30.0))
+    subject.ledger.admit(waiting)
 
     run = dispatch(subject, now_ms=2.0, rules=RULES)
 
     assert run is not None
-    assert (run.job, run.slot, run.plan.arm) == (admitted, 0, ARMS[2])
+    assert (run.job, run.slot, run.plan.arm) == (waiting, 0, ARMS[2])
     assert run.plan.reason is Reason.MOST_ACCURATE_ON_TIME
     assert (run.plan.wait_ms, run.estimate.wait_ms) == (2.0, 0.0)
     assert run.plan.predicted_ms == pytest.approx(2.0 + 9.0 + 0.1)
@@ -233,22 +101,22 @@ def test_dispatch_binds_and_occupies_a_slot() -> None:
 
 def test_dispatch_upgrades_when_the_wait_was_shorter_than_expected() -> None:
     """Time that was not needed for waiting goes into accuracy."""
-    subject = _busy_pool([])
-    admitted = _admitted([subject], request(13.0))
-    subject.ledger.admit(admitted)
+    subject = busy_pool([])
+    waiting = admitted([subject], request(13.0))
+    subject.ledger.admit(waiting)
     subject.ledger.finish(1000, 0.5)
 
     run = dispatch(subject, now_ms=0.5, rules=RULES)
 
     assert run is not None
-    assert (admitted.arm, run.plan.arm) == (ARMS[1], ARMS[2])
+    assert (waiting.arm, run.plan.arm) == (ARMS[1], ARMS[2])
     assert run.plan.reason is Reason.REBOUND
 
 
 def test_dispatch_downgrades_when_the_wait_was_longer() -> None:
     """A job that lost time is still on time with a faster arm."""
     subject = pool(ARMS, SERVICE_MS)
-    subject.ledger.admit(_admitted([subject], request(12.0)))
+    subject.ledger.admit(admitted([subject], request(12.0)))
 
     run = dispatch(subject, now_ms=6.0, rules=RULES)
 
@@ -260,7 +128,7 @@ def test_dispatch_keeps_pins() -> None:
     """Planning again never leaves the terms, even where another arm would be on time."""
     subject = pool(ARMS, SERVICE_MS)
     pinned = Request(1, PHOTO, Terms(budget_ms=12.0, variant="v2"), 0.0)
-    subject.ledger.admit(_admitted([subject], pinned))
+    subject.ledger.admit(admitted([subject], pinned))
 
     run = dispatch(subject, now_ms=8.0, rules=RULES)
 
@@ -270,8 +138,8 @@ def test_dispatch_keeps_pins() -> None:
 
 def test_an_upgrade_must_not_make_others_late() -> None:
     """Where a job waits that would be late after an upgrade, there is none."""
-    subject = _busy_pool([(14.0, 6.0)])
-    subject.ledger.admit(_admitted([subject], request(13.0)))
+    subject = busy_pool([(14.0, 6.0)])
+    subject.ledger.admit(admitted([subject], request(13.0)))
     subject.ledger.finish(1000, 0.5)
 
     run = dispatch(subject, now_ms=0.5, rules=RULES)
@@ -282,8 +150,8 @@ def test_an_upgrade_must_not_make_others_late() -> None:
 
 def test_on_time_work_is_not_upgraded_while_degraded_work_waits() -> None:
     """Spare time belongs first to those who will be late."""
-    subject = _busy_pool([])
-    subject.ledger.admit(_admitted([subject], request(13.0)))
+    subject = busy_pool([])
+    subject.ledger.admit(admitted([subject], request(13.0)))
     subject.ledger.admit(job(2, deadline_ms=1.0, late_ms=1000.0, tier=1))
     subject.ledger.finish(1000, 0.5)
 
@@ -295,9 +163,9 @@ def test_on_time_work_is_not_upgraded_while_degraded_work_waits() -> None:
 
 def test_degraded_work_is_fast_while_others_wait_and_better_when_alone() -> None:
     """A degraded job takes the fastest arm, unless it turns out that there is time after all."""
-    subject = _busy_pool([])
+    subject = busy_pool([])
     for number in (1, 2):
-        decided = _admitted([subject], request(4.9, id_=number))
+        decided = admitted([subject], request(4.9, id_=number))
         assert decided.plan.reason is Reason.DEGRADED
         subject.ledger.admit(decided)
     subject.ledger.finish(1000, 0.1)
@@ -316,7 +184,7 @@ def test_a_hopeless_job_lets_others_go_first() -> None:
     """A job that no arm can finish in time does not make the next one late as well."""
     subject = pool(ARMS, SERVICE_MS)
     for number, budget_ms in ((1, 10.0), (2, 11.5)):
-        subject.ledger.admit(_admitted([subject], request(budget_ms, id_=number)))
+        subject.ledger.admit(admitted([subject], request(budget_ms, id_=number)))
 
     runs = []
     for _ in range(2):
@@ -334,7 +202,7 @@ def test_a_job_whose_terms_no_arm_satisfies_any_more_runs_as_reserved() -> None:
     reserved = arm("gone", accuracy=0.85)
     subject = pool((*ARMS, reserved), (*SERVICE_MS, 2.0))
     pinned = Request(1, PHOTO, Terms(variant="gone"), 0.0)
-    subject.ledger.admit(_admitted([subject], pinned))
+    subject.ledger.admit(admitted([subject], pinned))
 
     run = dispatch(replace(subject, arms=ARMS), now_ms=0.0, rules=RULES)
 
@@ -345,7 +213,7 @@ def test_a_job_whose_terms_no_arm_satisfies_any_more_runs_as_reserved() -> None:
 def test_learning_from_a_run_reaches_the_predictor() -> None:
     """A run that took twice as long raises the slowdown."""
     subject = pool(ARMS, SERVICE_MS)
-    subject.ledger.admit(_admitted([subject], request(30.0)))
+    subject.ledger.admit(admitted([subject], request(30.0)))
     run = dispatch(subject, now_ms=0.0, rules=RULES)
     assert run is not None
 

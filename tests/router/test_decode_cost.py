@@ -1,0 +1,37 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnv4serve.domain import Picture
+from mnv4serve.router.predict import DecodeCost, dct_eighths, decode_features
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 32).map(lambda n: 32 * n))
+def test_dct_scale_is_the_smallest_that_keeps_the_resolution(
+    width: int, height: int, resolution: int
+) -> None:
+    """A JPEG is decoded at the smallest eighth whose sides both reach the resolution."""
+    fits = [n for n in range(1, 9) if min(-(-width * n // 8), -(-height * n // 8)) >= resolution]
+
+    eighths = dct_eighths(Picture("JPEG", width, height, 1000), resolution)
+
+    assert eighths == min(fits, default=8)
+
+
+def test_jpeg_pays_for_the_pixels_it_is_scaled_to() -> None:
+    """Four times the pixels at half the scale cost the same transform, but more bytes."""
+    cost = DecodeCost(0.5, 2.0, 4.0, 1.0, 100.0)
+    large = Picture("JPEG", 1600, 1600, 500_000)
+
+    expected = 0.5 + 2.0 * 0.5 + 4.0 * (2.56 * 0.0625) + 1.0 * 0.160 * 0.160
+
+    assert cost.expect(large, 160) == pytest.approx(0.5 + 1.0 + 4.0 * 0.04 + 0.0256)
+    assert decode_features(large, 160)[2] == pytest.approx(2.56 / 64)
+    assert cost.expect(large, 400) == pytest.approx(expected - 0.0256 + 0.16)
+
+
+def test_other_formats_pay_for_all_pixels() -> None:
+    """A format that cannot be scaled while decoding costs by its full size."""
+    cost = DecodeCost(0.5, 0.0, 4.0, 0.0, 30.0)
+
+    assert cost.expect(Picture("PNG", 1000, 2000, 0), 160) == pytest.approx(60.5)
