@@ -83,6 +83,7 @@ class CpuBackend:
             raise BackendUnavailable(BackendName.CPU, reason)
         self._artifact = artifact
         self._side = artifact.resolution
+        self._shape = (self._side, self._side, 3)
         self._properties = _properties(artifact.precision, threads=threads)
         model = self._read(batch=1)
         self._flexible: list[Any] = [None] * slots
@@ -90,9 +91,10 @@ class CpuBackend:
 
     def infer(self, pixels: NDArray[np.uint8], slot: int = 0) -> NDArray[np.float32]:
         """Logits [N, labels] of uint8 RGB pictures [N, H, W, 3]."""
-        n, height, width, channels = pixels.shape
-        if (height, width, channels) != (self._side, self._side, 3) or pixels.dtype != np.uint8:
-            raise ValueError(f"pixels are {pixels.dtype} {list(pixels.shape)}: {self._wanted()}")
+        if pixels.shape[1:] != self._shape or pixels.dtype != np.uint8:
+            wanted = f"they must be uint8 [N, {self._side}, {self._side}, 3]"
+            raise ValueError(f"pixels are {pixels.dtype} {list(pixels.shape)}: {wanted}")
+        n = len(pixels)
         lane = self._lanes.get((slot, n)) or self._batch_lane(slot, n)
         lane.pixels[...] = pixels
         lane.request.infer(share_outputs=True)
@@ -102,9 +104,6 @@ class CpuBackend:
         """Free the compiled models and their buffers."""
         self._flexible.clear()
         self._lanes.clear()
-
-    def _wanted(self) -> str:
-        return f"they must be uint8 [N, {self._side}, {self._side}, 3]"
 
     def _batch_lane(self, slot: int, n: int) -> "_Lane":
         """Made on first use: few services batch on a CPU, and each graph costs memory."""
@@ -122,7 +121,7 @@ class CpuBackend:
         u8 = openvino().Type.u8
         try:
             model = _core().read_model(path)
-            model.reshape([batch, self._side, self._side, 3])
+            model.reshape([batch, *self._shape])
         except RuntimeError as error:
             raise _mismatch(path, "OpenVINO cannot read it") from error
         if len(model.inputs) != 1 or model.input(0).element_type != u8:

@@ -1,0 +1,169 @@
+"""What every backend keeps of the contract; each test runs on each one that is installed."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from mnv4serve.backends import Backend, open_backend, probe
+from mnv4serve.domain import BackendName
+from mnv4serve.errors import ArtifactMismatch, ArtifactMissing, BackendUnavailable
+from tests.backends.tiny import LABELS, SIDE, artifact, pictures, write_network
+
+SERVED = (BackendName.CPU, BackendName.ONNX)
+
+
+@pytest.fixture(params=SERVED)
+def name(request: pytest.FixtureRequest) -> BackendName:
+    found = probe(request.param)
+    if not found.available:
+        pytest.skip(found.reason)
+    return BackendName(request.param)
+
+
+@pytest.fixture
+def backend(name: BackendName, network: Path) -> Iterator[Backend]:
+    opened = open_backend(artifact(network, name), device="cpu", slots=2, threads=1)
+    with closing(opened):
+        yield opened
+
+
+def reference(network: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The logits as the ONNX standard's own slow evaluator computes them."""
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - slow to import
+
+    (logits,) = ReferenceEvaluator(str(network)).run(None, {"pixels": pixels})
+    return np.asarray(logits, np.float32)
+
+
+def test_logits_equal_the_reference(backend: Backend, network: Path) -> None:
+    """Every batch size gives the reference's logits, in the order of the pictures."""
+    for n in (1, 3, 1, 8, 3):
+        pixels = pictures(n, seed=n)
+
+        logits = backend.infer(pixels)
+
+        assert logits.shape == (n, LABELS)
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, reference(network, pixels), atol=1e-4)
+
+
+def test_read_only_and_strided_pixels_are_taken(backend: Backend, network: Path) -> None:
+    """A view with gaps or without the right to write gives the same logits as a copy."""
+    pixels = pictures(4)
+    frozen = pixels[:1].copy()
+    frozen.flags.writeable = False
+
+    np.testing.assert_allclose(
+        backend.infer(pixels[::2]), reference(network, pixels[::2]), atol=1e-4
+    )
+    np.testing.assert_allclose(backend.infer(frozen), reference(network, frozen), atol=1e-4)
+
+
+def test_two_slots_run_at_once(backend: Backend, network: Path) -> None:
+    """Two threads on two slots each get the logits of their own pictures, every time."""
+    batches = [pictures(1, seed=seed) for seed in (1, 2)]
+    expected = [reference(network, pixels) for pixels in batches]
+    wrong: list[int] = []
+
+    def work(slot: int) -> None:
+        for _ in range(300):
+            logits = backend.infer(batches[slot], slot)
+            if not np.allclose(logits, expected[slot], atol=1e-4):
+                wrong.append(slot)
+
+    threads = [threading.Thread(target=work, args=(slot,)) for slot in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+def test_logits_stay_the_callers(backend: Backend) -> None:
+    """A result does not change when another slot runs."""
+    first = backend.infer(pictures(1, seed=1), 0)
+    kept = first.copy()
+
+    backend.infer(pictures(1, seed=2), 1)
+
+    assert (first == kept).all()
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((1, SIDE, SIDE, 3), np.float32),
+        np.zeros((1, SIDE, SIDE + 1, 3), np.uint8),
+        np.zeros((1, 3, SIDE, SIDE), np.uint8),
+        np.zeros((SIDE, SIDE, 3), np.uint8),
+        np.zeros((0, SIDE, SIDE, 3), np.uint8),
+    ],
+)
+def test_other_pixels_are_refused(backend: Backend, pixels: NDArray[np.uint8]) -> None:
+    """Wrong type, size, layout, rank or an empty batch: ValueError, and the backend goes on."""
+    with pytest.raises(ValueError, match=r"pixels|picture"):
+        backend.infer(pixels)
+
+    assert backend.infer(pictures(1)).shape == (1, LABELS)
+
+
+def test_an_unknown_slot_is_refused(backend: Backend) -> None:
+    """Only the slots that were opened exist."""
+    with pytest.raises(ValueError, match="slot"):
+        backend.infer(pictures(1), 2)
+
+
+def test_a_closed_backend_is_refused(backend: Backend) -> None:
+    """After close no slot is left."""
+    backend.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        backend.infer(pictures(1))
+
+
+def test_a_corrupt_file_is_a_mismatch(name: BackendName, network: Path, tmp_path: Path) -> None:
+    """A truncated artifact is refused with the command that rebuilds it."""
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(network.read_bytes()[:200])
+
+    with pytest.raises(ArtifactMismatch, match="build --force"):
+        open_backend(artifact(path, name), device="cpu", slots=1, threads=1)
+
+
+def test_a_missing_file_is_named(name: BackendName, tmp_path: Path) -> None:
+    """An artifact that is not there says how to build it."""
+    with pytest.raises(ArtifactMissing, match="mnv4serve build"):
+        open_backend(artifact(tmp_path / "none.onnx", name), device="cpu", slots=1, threads=1)
+
+
+def test_another_network_is_a_mismatch(name: BackendName, network: Path, tmp_path: Path) -> None:
+    """Other labels, another resolution or float pixels are not what the artifact says."""
+    floats = write_network(tmp_path / "floats.onnx", pixels=TensorProto.FLOAT)
+    larger = write_network(tmp_path / "larger.onnx", side=64)
+
+    for wrong in (
+        artifact(network, name, n_labels=LABELS + 1),
+        artifact(floats, name),
+        artifact(larger, name, n_labels=LABELS + 1, resolution=64),
+    ):
+        with pytest.raises(ArtifactMismatch):
+            open_backend(wrong, device="cpu", slots=1, threads=1)
+
+
+def test_unserved_backends_say_so() -> None:
+    """A backend that this release does not have is unavailable, with the reason."""
+    found = probe(BackendName.EDGETPU)
+
+    assert not found.available
+    assert found.reason
+    with pytest.raises(BackendUnavailable):
+        open_backend(
+            artifact(Path("x"), BackendName.EDGETPU), device="edgetpu:0", slots=1, threads=1
+        )
