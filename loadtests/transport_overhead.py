@@ -13,9 +13,10 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import closing
 from multiprocessing.connection import Connection
+from typing import Any
 
 import grpc
 import uvicorn
@@ -33,7 +34,7 @@ from tests.fakes import FakeGateway
 PHOTO = bytes(107_000)
 CLASSIFY = "/mnv4serve.v1.Classifier/Classify"
 
-Serve = Callable[[Connection], Awaitable[None]]
+Serve = Callable[[Connection], Coroutine[Any, Any, None]]
 Ask = Callable[[], None]
 
 

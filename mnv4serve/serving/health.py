@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from typing import TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -11,8 +12,8 @@ from mnv4serve.serving.wire import GatewayLike
 HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 POLL_S = 0.2
 
-Request = health_pb2.HealthCheckRequest
-Response = health_pb2.HealthCheckResponse
+Request: TypeAlias = health_pb2.HealthCheckRequest
+Response: TypeAlias = health_pb2.HealthCheckResponse
 
 
 def health_handlers(gateway: GatewayLike, *, services: Collection[str]) -> grpc.GenericRpcHandler:

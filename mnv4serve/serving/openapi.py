@@ -39,7 +39,7 @@ def openapi_document(config: ServiceConfig, *, labels: Sequence[str]) -> Documen
                     "summary": "Classify one picture within its budget.",
                     "security": keyed,
                     **picture,
-                    "responses": {"200": _json("The answer.", "Reply"), **_problems(PLANNED)},
+                    "responses": _responses(_json("The answer.", "Reply"), PLANNED),
                 }
             },
             "/plan": {
@@ -48,7 +48,7 @@ def openapi_document(config: ServiceConfig, *, labels: Sequence[str]) -> Documen
                     "summary": "What /classify would choose now, without running it.",
                     "security": keyed,
                     **picture,
-                    "responses": {"200": _json("The plan.", "Plan"), **_problems(PLANNED)},
+                    "responses": _responses(_json("The plan.", "Plan"), PLANNED),
                 }
             },
             "/frontier": {
@@ -56,10 +56,7 @@ def openapi_document(config: ServiceConfig, *, labels: Sequence[str]) -> Documen
                     "operationId": "frontier",
                     "summary": "The arms with their accuracy and their latency now.",
                     "security": keyed,
-                    "responses": {
-                        "200": _json("The arms.", "Frontier"),
-                        **_problems((Unauthorized,)),
-                    },
+                    "responses": _responses(_json("The arms.", "Frontier"), (Unauthorized,)),
                 }
             },
             "/metrics": {
@@ -67,13 +64,7 @@ def openapi_document(config: ServiceConfig, *, labels: Sequence[str]) -> Documen
                     "operationId": "metrics",
                     "summary": "Metrics in Prometheus' text format.",
                     "security": keyed,
-                    "responses": {
-                        "200": {
-                            "description": "The metrics.",
-                            "content": {"text/plain": {"schema": {"type": "string"}}},
-                        },
-                        **_problems((Unauthorized,)),
-                    },
+                    "responses": _responses(_text("The metrics."), (Unauthorized,)),
                 }
             },
             "/healthz": _state("healthz", "Whether the process lives.", ()),
@@ -155,20 +146,18 @@ def _parameters(config: ServiceConfig, *, n_labels: int) -> list[Document]:
     ]
 
 
-def _problems(kinds: Sequence[type[ServeError]]) -> Document:
-    titles: dict[str, list[str]] = {}
-    for kind in kinds:
-        titles.setdefault(str(STATUS[kind]), []).append(kind.title)
+def _responses(answer: Document, kinds: Sequence[type[ServeError]]) -> Document:
+    """The good answer and, by status, the problems that may come instead."""
     content = {"application/problem+json": {"schema": _ref("Problem")}}
-    return {
-        status: {"description": f"{', '.join(names)}.", "content": content}
-        for status, names in titles.items()
-    }
+    responses: Document = {"200": answer}
+    for status in sorted({STATUS[kind] for kind in kinds}):
+        titles = [kind.title for kind in kinds if STATUS[kind] == status]
+        responses[str(status)] = {"description": f"{', '.join(titles)}.", "content": content}
+    return responses
 
 
 def _state(name: str, summary: str, kinds: Sequence[type[ServeError]]) -> Document:
-    ok = _json("The state.", "State")
-    responses = {"200": ok, **_problems(kinds)}
+    responses = _responses(_json("The state.", "State"), kinds)
     return {"get": {"operationId": name, "summary": summary, "responses": responses}}
 
 
@@ -248,6 +237,10 @@ def _query(name: str, description: str, schema: Document) -> Document:
 def _json(description: str, schema: str) -> Document:
     content = {"application/json": {"schema": _ref(schema)}}
     return {"description": description, "content": content}
+
+
+def _text(description: str) -> Document:
+    return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 def _ref(schema: str) -> Document:
