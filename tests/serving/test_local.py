@@ -1,0 +1,147 @@
+"""The engine as a process: ports, readiness, both protocols, draining, being killed with work."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+import httpx
+
+from mnv4serve.client import Client
+from mnv4serve.errors import MnvError
+from tests.serving.rig import jpeg
+
+READY_S = 60.0
+
+
+@dataclass
+class Service:
+    """A running `mnv4serve serve`."""
+
+    process: subprocess.Popen[str]
+    http: str
+    grpc: str
+
+
+@contextmanager
+def service(environment: dict[str, str], log: Path, *flags: str) -> Iterator[Service]:
+    """Start it on free ports, wait until it is ready, stop it."""
+    ports = ("--port", "0", "--grpc-port", "0")
+    with log.open("w", encoding="utf-8") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mnv4serve", "serve", *ports, *flags],
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    try:
+        text = _wait_for_banner(process, log)
+        http = re.search(r"(http://[\d.:]+)/docs", text)
+        grpc = re.search(r"gRPC +([\d.:]+)", text)
+        assert http is not None
+        assert grpc is not None
+        yield Service(process, http[1], f"grpc://{grpc[1]}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        finally:
+            process.kill()
+
+
+def _wait_for_banner(process: subprocess.Popen[str], log: Path) -> str:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        text = log.read_text(encoding="utf-8")
+        if "mnv4serve.v1.Classifier" in text:
+            return text
+        assert process.poll() is None, text
+        time.sleep(0.1)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+def test_one_process_serves_both_protocols(
+    tiny_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Both transports give the same labels, and the metrics count both answers."""
+    with service(tiny_environment, tmp_path / "log") as running:
+        with Client(running.http) as client:
+            over_http = client.classify(jpeg(), budget_ms=5000, variant="conv_small_035@64")
+        with Client(running.grpc) as client:
+            over_grpc = client.classify(jpeg(), budget_ms=5000, variant="conv_small_035@64")
+        metrics = httpx.get(f"{running.http}/metrics").text
+        ready = httpx.get(f"{running.http}/readyz").status_code
+
+    assert [p.label for p in over_http.predictions] == [p.label for p in over_grpc.predictions]
+    assert ready == 200
+    for transport in ("http", "grpc"):
+        assert re.search(rf'requests_total{{.*transport="{transport}".*}} 1.0', metrics), metrics
+
+
+def test_a_taken_port_is_one_sentence_and_exit_code_1(tiny_environment: dict[str, str]) -> None:
+    """The message names address and flag, and nothing is left running."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for flag in ("--port", "--grpc-port"):
+            other = "--grpc-port" if flag == "--port" else "--port"
+            port = str(taken.getsockname()[1])
+            done = subprocess.run(
+                [sys.executable, "-m", "mnv4serve", "serve", flag, port, other, "0"],
+                env=tiny_environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+
+            assert done.returncode == 1
+            assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_sigterm_finishes_what_is_in_flight(
+    tiny_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """While draining, readiness is gone but requests are answered; afterwards it exits with 0."""
+    tiny_environment["MNV4SERVE_DRAIN_DELAY_S"] = "1.5"
+    with service(tiny_environment, tmp_path / "log") as running:
+        failures: list[MnvError | httpx.HTTPError] = []
+
+        def load() -> None:
+            with Client(running.http) as client:
+                for _ in range(20):
+                    try:
+                        client.classify(jpeg(), budget_ms=1000)
+                    except (MnvError, httpx.HTTPError) as error:
+                        failures.append(error)
+
+        loading = Thread(target=load)
+        loading.start()
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        draining = httpx.get(f"{running.http}/readyz")
+        loading.join()
+        code = running.process.wait(timeout=30)
+
+    assert draining.status_code == 503
+    assert draining.headers["connection"] == "close"
+    assert failures == []
+    assert code == 0
+
+
+def test_the_pages_a_newcomer_clicks_are_there(
+    tiny_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What the banner and the index point to answers."""
+    with service(tiny_environment, tmp_path / "log") as running:
+        for path in ("/", "/docs", "/openapi.json", "/frontier", "/healthz"):
+            assert httpx.get(f"{running.http}{path}").status_code == 200, path
