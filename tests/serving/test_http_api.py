@@ -464,7 +464,7 @@ async def test_a_connection_serves_many_requests(gateway: FakeGateway) -> None:
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"400", b"200", b"200"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     query=st.dictionaries(
         st.sampled_from(["budget_ms", "top_k", "min_accuracy", "variant", "backend", "on_miss"])
