@@ -1,15 +1,15 @@
 """What this machine can run: catalog, built artifacts and backends brought together."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mnv4serve import artifacts
-from mnv4serve.artifacts import Target
+from mnv4serve.artifacts import Target, available_targets
 from mnv4serve.backends import Artifact, Availability, probe
-from mnv4serve.catalog import Catalog, Variant, Zoo, load_catalog
+from mnv4serve.catalog import Catalog, Zoo, load_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
-from mnv4serve.domain import Arm, ArmView, BackendName, Precision, Timing
+from mnv4serve.domain import Arm, ArmView, Timing
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable
 from mnv4serve.profiler import (
     Candidate,
@@ -27,12 +27,6 @@ from mnv4serve.router.frontier import Point, frontier, resident_set
 
 MEMORY_PER_FILE_BYTE = 3
 """A loaded artifact holds its weights again, packed for the processor, and its activations."""
-
-OFFERED = {
-    BackendName.CPU: (Precision.FP32, Precision.BF16, Precision.INT8),
-    BackendName.ONNX: (Precision.FP32, Precision.INT8),
-}
-"""Precisions that are built for a backend where the hardware executes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,34 +87,24 @@ def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
         reasons = "; ".join(f"{found.backend}: {found.reason}" for found in availabilities)
         raise BackendUnavailable(", ".join(names), reasons)
     targets = tuple(
-        target
-        for found in usable
-        for variant in zoo.variants
-        for target in _targets(variant, found)
+        target for variant in zoo.variants for target in available_targets(variant, usable)
     )
     return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, targets)
-
-
-def _targets(variant: Variant, found: Availability) -> Iterator[Target]:
-    for precision in OFFERED.get(found.backend, ()):
-        native = precision in found.precisions
-        if native and (precision is not Precision.INT8 or variant.ranges is not None):
-            yield Target(variant.name, found.backend, precision)
 
 
 def profiled(
     site: Host,
     pool: PoolConfig,
+    candidates: Sequence[Candidate],
     *,
     quick: bool,
     again: bool = False,
     progress: Progress | None = None,
 ) -> Profile:
-    """The pool's stored profile, measured now where there is none or `again` asks for it.
+    """The stored profile of a pool's arms, measured now where there is none or `again` asks for it.
 
     A stored thorough profile is as good as a quick one, not the other way round.
     """
-    candidates = site.loadable(pool)
     grant = cpu_grant(pool.cpus)
     choices = _layouts(pool, grant)
     fingerprint = host_fingerprint(
@@ -162,12 +146,11 @@ def _silent(step: str, done: int, total: int) -> None:
 
 
 def resident_views(
-    site: Host, pool: PoolConfig, config: ServiceConfig, profile: Profile
+    candidates: Sequence[Candidate], config: ServiceConfig, profile: Profile
 ) -> tuple[ArmView, ...]:
-    """The pool's arms as measured, with which of them are kept loaded and which are on top."""
-    loadables = site.loadable(pool)
-    points = [Point(found.arm, _solo(profile, found.arm).p50_ms) for found in loadables]
-    sizes = {found.arm.id: _memory_bytes(found.artifact) for found in loadables}
+    """A pool's arms as measured, with which of them are kept loaded and which are on top."""
+    points = [Point(found.arm, _solo(profile, found.arm).p50_ms) for found in candidates]
+    sizes = {found.arm.id: _memory_bytes(found.artifact) for found in candidates}
     resident = resident_set(
         points,
         max_arms=config.max_arms,
@@ -184,7 +167,7 @@ def resident_views(
             resident=found.arm in resident,
             on_frontier=found.arm in best,
         )
-        for found in loadables
+        for found in candidates
     )
 
 

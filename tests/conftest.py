@@ -27,7 +27,8 @@ def tiny_state(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     site = survey(config)
     built = build_all(site.catalog, site.zoo, site.targets, state_dir=state_dir)
     assert not built.refused
-    profiled(site, config.pools[0], quick=True)
+    pool = config.pools[0]
+    profiled(site, pool, site.loadable(pool), quick=True)
     return state_dir
 
 

@@ -51,12 +51,13 @@ def profile(
     site = survey(settings)
     views: list[ArmView] = []
     for pool in settings.pools:
+        candidates = site.loadable(pool)
         with progress_bar(f"measuring {pool.device}") as advance:
-            found = profiled(site, pool, quick=quick, again=True, progress=advance)
+            found = profiled(site, pool, candidates, quick=quick, again=True, progress=advance)
         stderr.print(
             f"{pool.device}: {found.slots} slots of {found.threads} threads are the fastest here"
         )
-        views += resident_views(site, pool, settings, found)
+        views += resident_views(candidates, settings, found)
     stdout.print(arms_table(views))
 
 
@@ -77,10 +78,11 @@ def frontier(
     views: list[ArmView] = []
     fingerprints = []
     for pool in settings.pools:
+        candidates = site.loadable(pool)
         with progress_bar(f"measuring {pool.device}") as advance:
-            found = profiled(site, pool, quick=True, progress=advance)
+            found = profiled(site, pool, candidates, quick=True, progress=advance)
         fingerprints.append(found.fingerprint)
-        views += resident_views(site, pool, settings, found)
+        views += resident_views(candidates, settings, found)
     if plot is not None:
         plot_frontier(views, plot, title=f"{site.zoo_name} on this machine")
         stderr.print(f"drew {plot}")

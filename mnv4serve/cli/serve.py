@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
 from mnv4serve import __version__
 from mnv4serve.cli.options import ConfigFile, Models, StateDir, ZooName, configure, stderr, stdout
 from mnv4serve.cli.progress import progress_bar
@@ -102,8 +103,8 @@ def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[
     return (
         "",
         f"[bold]mnv4serve {__version__}[/] serves [bold]{site.zoo_name}[/]: {site.zoo.title}",
-        f"This zoo knows {len(labels)} classes ({named}); a catalog with more, for example a "
-        "thousand, is served with --models and --zoo.",
+        f"This zoo knows {len(labels)} classes: {named}.",
+        "For a thousand, serve a catalog that has them: --models FOLDER --zoo NAME.",
         f"try      curl --data-binary @{EXAMPLE} '{url}/classify?budget_ms=5'",
         f"docs     {url}/docs",
         f"metrics  {url}/metrics",

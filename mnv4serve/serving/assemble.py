@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mnv4serve.backends import Backend, open_backend
-from mnv4serve.config import PoolConfig, ServiceConfig
+from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import ArmView
 from mnv4serve.host import Host, profiled, resident_views
 from mnv4serve.metrics import Metrics
@@ -32,54 +32,55 @@ def assemble(
     pools: list[Pool] = []
     views: list[ArmView] = []
     for pool_config in config.pools:
-        profile = profiled(host, pool_config, quick=True, progress=progress)
-        pool_views = resident_views(host, pool_config, config, profile)
-        pool = _pool(host, pool_config, config, profile, views=pool_views, progress=progress)
-        metrics.watch_device(
-            pool.routing.device,
-            queue_depth=lambda pool=pool: pool.routing.ledger.depth,  # type: ignore[misc]
-            slowdown=lambda pool=pool: pool.routing.predictor.slowdown,  # type: ignore[misc]
-            simulated=any(view.arm.simulated for view in pool_views),
+        candidates = host.loadable(pool_config)
+        profile = profiled(host, pool_config, candidates, quick=True, progress=progress)
+        pool_views = resident_views(candidates, config, profile)
+        resident = {view.arm.id for view in pool_views if view.resident}
+        pool = Pool(
+            device=pool_config.device,
+            residents=_load(
+                [found for found in candidates if found.arm.id in resident], profile, progress
+            ),
+            ledger=Ledger(slots=profile.slots, max_queue=config.max_queue),
+            predictor=Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS),
+            rules=Rules(config.on_time_target, config.late_limit_ms),
         )
+        _watch(metrics, pool)
         pools.append(pool)
         views += pool_views
     return Assembled(tuple(pools), tuple(views), decoder(host.zoo.preprocessing))
 
 
-def _pool(
-    host: Host,
-    pool: PoolConfig,
-    config: ServiceConfig,
-    profile: Profile,
-    *,
-    views: Sequence[ArmView],
-    progress: Progress | None,
-) -> Pool:
-    resident = {view.arm.id for view in views if view.resident}
-    loadables = [found for found in host.loadable(pool) if found.arm.id in resident]
-    residents = []
-    for done, loadable in enumerate(loadables, start=1):
-        residents.append(Resident(loadable.arm, _loaded(loadable, profile)))
-        if progress:
-            progress(f"loaded {loadable.arm.id}", done, len(loadables))
-    return Pool(
-        device=pool.device,
-        residents=residents,
-        ledger=Ledger(slots=profile.slots, max_queue=config.max_queue),
-        predictor=Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS),
-        rules=Rules(config.on_time_target, config.late_limit_ms),
+def _watch(metrics: Metrics, pool: Pool) -> None:
+    routing = pool.routing
+    metrics.watch_device(
+        routing.device,
+        queue_depth=lambda: routing.ledger.depth,
+        slowdown=lambda: routing.predictor.slowdown,
+        simulated=any(arm.simulated for arm in routing.arms),
     )
 
 
-def _loaded(loadable: Candidate, profile: Profile) -> Backend:
+def _load(
+    candidates: Sequence[Candidate], profile: Profile, progress: Progress | None
+) -> list[Resident]:
+    residents = []
+    for done, candidate in enumerate(candidates, start=1):
+        residents.append(Resident(candidate.arm, _loaded(candidate, profile)))
+        if progress:
+            progress(f"loaded {candidate.arm.id}", done, len(candidates))
+    return residents
+
+
+def _loaded(candidate: Candidate, profile: Profile) -> Backend:
     """An open backend whose every slot has run, so that no request pays for the first one."""
     backend = open_backend(
-        loadable.artifact,
-        device=loadable.arm.device,
+        candidate.artifact,
+        device=candidate.arm.device,
         slots=profile.slots,
         threads=profile.threads,
     )
-    side = loadable.artifact.resolution
+    side = candidate.artifact.resolution
     pixels = np.zeros((1, side, side, 3), np.uint8)
     for slot in range(profile.slots):
         for _ in range(WARM_UP_RUNS):
