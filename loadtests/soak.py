@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -203,9 +203,14 @@ def main() -> None:
         wrong = failures(books, counts, files_after)
     _show(books, counts, files_after)
     named = {" ".join(key): count for key, count in counts.items()}
-    report.save("soak", {"books": asdict(books), "counted": named, "failures": wrong})
+    report.save("soak", {"books": _plain(books), "counted": named, "failures": wrong})
     if wrong:
         raise SystemExit("\n".join(wrong))
+
+
+def _plain(books: Books) -> dict[str, object]:
+    values = {one.name: getattr(books, one.name) for one in fields(books)}
+    return {k: dict(v) if isinstance(v, Counter) else v for k, v in values.items()}
 
 
 def _show(books: Books, counts: Counter[tuple[str, str]], files_after: int) -> None:
