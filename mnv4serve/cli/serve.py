@@ -51,6 +51,9 @@ def serve(
     if settings.engine == "ray":
         raise SetupError("this release serves with --engine local only")
     site = survey(settings)
+    for found in site.availabilities:
+        if not found.available:
+            stderr.print(f"[yellow]serving without {found.backend}:[/] {found.reason}")
     _build_missing(site, settings, config)
     _serve(site, settings)
 
