@@ -93,5 +93,6 @@ def probe(backend: BackendName) -> Availability:
             return onnx.probe()
         case BackendName.CUDA | BackendName.EDGETPU | BackendName.LITERT:
             reason = "this release serves cpu and onnx"
-            return Availability(backend, available=False, runtime="", devices=(), precisions=(),
-                                reason=reason)
+            return Availability(
+                backend, available=False, runtime="", devices=(), precisions=(), reason=reason
+            )

@@ -4,16 +4,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage. With `--json` stdout holds one JSON
 nothing else.
 """
 
-import logging
 import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
 from mnv4serve import __version__
 from mnv4serve.cli import classify, inspect, models, serve
+from mnv4serve.cli.logs import set_up_logs
 from mnv4serve.cli.options import stderr
 from mnv4serve.errors import MnvError
 
@@ -45,9 +44,7 @@ def common(
 ) -> None:
     """Set up what all commands share."""
     del version
-    level = logging.DEBUG if debug else logging.WARNING
-    handler = RichHandler(console=stderr, show_path=debug, rich_tracebacks=debug)
-    logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    set_up_logs(debug=debug)
     if debug:
         app.pretty_exceptions_enable = True
 

@@ -81,7 +81,7 @@ def _picture_request(config: ServiceConfig, *, n_labels: int) -> Document:
     raw: Document = {"schema": {}}
     limit = f"At most {config.max_body_bytes} bytes."
     image = {"type": "string", "contentEncoding": "base64", "description": "The encoded picture."}
-    form = {"type": "string", "contentMediaType": "application/octet-stream"}
+    form: Document = {"contentMediaType": "application/octet-stream"}
     return {
         "parameters": _parameters(config, n_labels=n_labels),
         "requestBody": {

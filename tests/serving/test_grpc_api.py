@@ -30,11 +30,12 @@ from tests.fakes import FakeGateway, error_of, eventually
 from tests.servers import serving_grpc
 
 PHOTO = b"\xff\xd8" + bytes(2000)
+CLASSIFY = "/mnv4serve.v1.Classifier/Classify"
 
 
 @pytest.fixture
 def gateway() -> FakeGateway:
-    return FakeGateway(config=ServiceConfig(max_body_bytes=5000, read_timeout_s=0.1))
+    return FakeGateway(config=ServiceConfig(max_body_bytes=5000))
 
 
 @pytest.fixture
@@ -128,10 +129,8 @@ async def test_a_message_of_another_kind_is_refused(
     gateway: FakeGateway, channel: grpc.aio.Channel
 ) -> None:
     """Bytes that are no such message are the caller's mistake, and counted."""
-    classify = channel.unary_unary("/mnv4serve.v1.Classifier/Classify")
-
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await classify(b"\xff\xff\xff")
+        await channel.unary_unary(CLASSIFY)(b"\xff\xff\xff")
 
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert [type(error) for _, _, error in gateway.rejected] == [BadParameter]
@@ -145,14 +144,16 @@ async def test_an_unknown_on_miss_is_refused(stub: ClassifierStub) -> None:
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_message_that_never_comes_is_cut_off(
-    gateway: FakeGateway, channel: grpc.aio.Channel
-) -> None:
+async def test_a_message_that_never_comes_is_cut_off() -> None:
     """A call that is opened and then left does not stay for ever."""
-    call = channel.stream_unary("/mnv4serve.v1.Classifier/Classify")()
+    gateway = FakeGateway(config=ServiceConfig(read_timeout_s=0.05))
 
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
+    async with (
+        serving_grpc(gateway) as address,
+        grpc.aio.insecure_channel(address.removeprefix("grpc://")) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await channel.stream_unary(CLASSIFY)()
 
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert [type(error) for _, _, error in gateway.rejected] == [SlowBody]
