@@ -1,4 +1,4 @@
-"""Logs: one line an event on stderr, its fields as `key=value`; requests are counted, not logged."""
+"""Logs: one line an event on stderr, with fields; requests are counted, not logged."""
 
 import logging
 import sys
