@@ -1,0 +1,70 @@
+"""Releases: reproducible entries, honest figures, a catalog that reads back."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnv4serve.build.catalog_file import format_catalog, save_catalog
+from mnv4serve.build.release import calibration_files, describe
+from mnv4serve.catalog import load_catalog
+from mnv4serve.domain import BackendName, Precision
+from mnv4serve.errors import CatalogError
+
+from .conftest import PICTURES, Released
+
+
+def test_every_artifact_is_certified(released: Released) -> None:
+    """fp32 agrees with the network that labelled the pictures; each figure has its count."""
+    variant = released.zoo.variants[0]
+
+    assert variant.accuracy(BackendName.CPU, Precision.FP32) == 1.0
+    assert {entry.n for entry in variant.certified} == {32}
+    int8 = variant.certificate(BackendName.ONNX, Precision.INT8)
+    assert int8 is not None
+    assert 1e-4 < int8.deviation < 0.25
+    assert len(released.lines) == len(variant.certified)
+
+
+def test_the_catalog_reads_back_equal(released: Released, tmp_path: Path) -> None:
+    """What is written is what was meant, quotes and all, and writing it again changes nothing."""
+    moved = released.catalog.model_copy(update={"root": tmp_path})
+
+    save_catalog(moved)
+
+    assert load_catalog(tmp_path) == moved
+    assert (tmp_path / "catalog.toml").read_text() == format_catalog(moved)
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.toml"]
+
+
+def test_calibration_leaves_the_dev_split_out() -> None:
+    """Pictures that choices are made on give no ranges; order and folder do not matter."""
+    files = [Path(f"a/{number}.jpg") for number in range(3000)]
+
+    chosen = calibration_files(files)
+
+    assert len(chosen) == 512
+    assert [path.name for path in chosen] == [
+        path.name for path in calibration_files([Path("b") / f.name for f in reversed(files)])
+    ]
+    assert len(calibration_files(files[:100])) < 100
+
+
+def test_missing_weights_are_named(released: Released) -> None:
+    """A release of weights that nobody exported says so."""
+    with pytest.raises(CatalogError, match=r"nowhere\.safetensors is missing"):
+        describe(released.catalog, "weights/nowhere.safetensors")
+
+
+def test_the_shipped_pictures_are_the_rendered_ones() -> None:
+    """The committed script gives the committed pictures, small enough to ship."""
+    script = runpy.run_path(str(PICTURES.with_name("render.py")))
+    rng = np.random.default_rng(script["SEED"])
+    rendered = np.stack([script["picture"](rng) for _ in range(script["COUNT"])])
+
+    shipped = np.load(PICTURES)["pictures"]
+
+    assert shipped.shape == (32, 48, 48, 3)
+    assert np.abs(rendered.astype(int) - shipped).max() <= 1
+    assert PICTURES.stat().st_size < 300_000
