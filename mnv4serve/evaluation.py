@@ -107,9 +107,7 @@ def evaluate(
     return Score(correct, unreadable)
 
 
-def _pixels(
-    path: Path, resolution: int, preprocessing: Preprocessing
-) -> NDArray[np.uint8] | None:
+def _pixels(path: Path, resolution: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
     image = path.read_bytes()
     try:
         picture = read_header(image, max_pixels=ANY_SIZE)

@@ -68,9 +68,7 @@ class Metrics:
         *,
         buckets: tuple[float, ...] = LATENCY_BUCKETS_S,
     ) -> Histogram:
-        return Histogram(
-            f"mnv4serve_{name}", text, labels, buckets=buckets, registry=self.registry
-        )
+        return Histogram(f"mnv4serve_{name}", text, labels, buckets=buckets, registry=self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"mnv4serve_{name}", text, ("device",), registry=self.registry)
@@ -99,9 +97,7 @@ class Metrics:
     def observe(self, served: Served) -> None:
         """Account for one finished request, exactly once."""
         variant, backend, device = _arm_labels(served.plan)
-        self._requests.labels(
-            served.transport, variant, backend, device, served.outcome
-        ).inc()
+        self._requests.labels(served.transport, variant, backend, device, served.outcome).inc()
         if served.refused_reason is not None:
             self._refused.labels(served.refused_reason).inc()
         if served.outcome in ANSWERED:
