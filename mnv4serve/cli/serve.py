@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,11 +91,20 @@ def _serve(site: Host, settings: ServiceConfig) -> None:
 
     def announce(addresses: Addresses) -> None:
         stdout.print(arms_table(gateway.frontier(), live=True))
-        for line in _banner(site, settings, addresses):
+        for line in (*_pool_lines(gateway), *_banner(site, settings, addresses)):
             stdout.print(line, soft_wrap=True, highlight=False)
 
     run(gateway, assemble=bring_up, announce=announce)
     stderr.print("drained; goodbye")
+
+
+def _pool_lines(gateway: Gateway) -> Iterator[str]:
+    for pool in gateway.pools:
+        routing = pool.routing
+        yield (
+            f"pool {routing.device}: {routing.ledger.slots} jobs at a time, "
+            f"{len(routing.arms)} arms resident, at most {routing.ledger.max_queue} requests waiting"
+        )
 
 
 def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[str, ...]:

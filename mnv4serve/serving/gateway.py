@@ -116,6 +116,11 @@ class Gateway:
         self.state = "ready"
         self.not_ready_reason = ""
 
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools that take work; none before `open`."""
+        return tuple(self._pools.values())
+
     def drain(self) -> None:
         """Go on serving, but report not ready so that callers go elsewhere."""
         self.state = "draining"
