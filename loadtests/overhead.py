@@ -111,26 +111,43 @@ def _median_ms(send: Send, requests: int) -> float:
     return statistics.median(took_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of load on one server, with what it cost the server."""
+
+    load: Throughput
+    cpu_ms: float
+    """Processor time of the server a request, little disturbed by what else the machine does."""
+
+
 def at_once(found: Contenders, *, rounds: int, seconds: float) -> dict[str, Any]:
     """Requests a second for eight callers, contenders taking turns."""
-    runs: dict[str, list[Throughput]] = {}
+    runs: dict[str, list[Round]] = {}
     for _ in range(rounds):
-        for name, run, port in (
-            ("mnv4serve HTTP", http_throughput, found.ours.port),
-            ("mnv4serve gRPC", grpc_throughput, found.ours.grpc_port),
-            ("Starlette", http_throughput, found.plain.port),
+        for name, run, server, port in (
+            ("mnv4serve HTTP", http_throughput, found.ours, found.ours.port),
+            ("mnv4serve gRPC", grpc_throughput, found.ours, found.ours.grpc_port),
+            ("Starlette", http_throughput, found.plain, found.plain.port),
         ):
-            got = run(port, found.image, found.ask, callers=CALLERS, seconds=seconds)
-            runs.setdefault(name, []).append(got)
+            before_ms = _cpu_ms(server)
+            load = run(port, found.image, found.ask, callers=CALLERS, seconds=seconds)
+            cpu_ms = (_cpu_ms(server) - before_ms) / max(1, load.requests)
+            runs.setdefault(name, []).append(Round(load, cpu_ms))
     return {name: _middle(many) for name, many in runs.items()}
 
 
-def _middle(runs: list[Throughput]) -> dict[str, Any]:
-    middle = statistics.median_low([run.per_s for run in runs])
-    chosen = next(run for run in runs if run.per_s == middle)
+def _cpu_ms(server: Server) -> float:
+    used = server.process.cpu_times()
+    return float(used.user + used.system) * MS
+
+
+def _middle(runs: list[Round]) -> dict[str, Any]:
+    middle = statistics.median_low([run.load.per_s for run in runs])
+    chosen = next(run.load for run in runs if run.load.per_s == middle)
     return asdict(chosen) | {
-        "failed": sum(run.failed for run in runs),
-        "rounds_per_s": [round(run.per_s, 1) for run in runs],
+        "failed": sum(run.load.failed for run in runs),
+        "cpu_ms": round(statistics.median(run.cpu_ms for run in runs), 3),
+        "rounds_per_s": [round(run.load.per_s, 1) for run in runs],
     }
 
 
@@ -159,14 +176,11 @@ def show(found: dict[str, Any]) -> None:
     ]
     title = f"One at a time: {found['arm']}, {found['photo_bytes'] / 1000:.0f} kB photo (ms)"
     report.table(title, ("", "p50", "over bare"), rows)
-    report.table(
-        f"{CALLERS} callers at once",
-        ("", "requests/s", "p50", "p99", "failed", "client"),
-        [
-            (name, line["per_s"], line["p50_ms"], line["p99_ms"], line["failed"], line["client"])
-            for name, line in found["eight_at_once"].items()
-        ],
-    )
+    columns = ("", "requests/s", "p50", "p99", "failed", "CPU ms each", "client")
+    keys = ("per_s", "p50_ms", "p99_ms", "failed", "cpu_ms", "client")
+    lines = found["eight_at_once"].items()
+    loads = [(name, *(line[key] for key in keys)) for name, line in lines]
+    report.table(f"{CALLERS} callers at once", columns, loads)
     report.console.print(
         f"over HTTP {found['ratio_to_starlette']:.2f} times the requests a second of Starlette"
     )

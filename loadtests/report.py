@@ -59,7 +59,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     """One table; floats with two decimals, shares as they are."""
     shown = Table(title=title, title_justify="left")
     for place, column in enumerate(columns):
-        shown.add_column(column, justify="right" if place else "left")
+        shown.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
     console.print(shown)
