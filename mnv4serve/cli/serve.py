@@ -103,7 +103,7 @@ def _pool_lines(gateway: Gateway) -> Iterator[str]:
         routing = pool.routing
         yield (
             f"pool {routing.device}: {routing.ledger.slots} jobs at a time, "
-            f"{len(routing.arms)} arms resident, at most {routing.ledger.max_queue} requests waiting"
+            f"{len(routing.arms)} arms resident, a queue of at most {routing.ledger.max_queue}"
         )
 
 
