@@ -73,9 +73,13 @@ def contenders(options: argparse.Namespace) -> Iterator[Contenders]:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, str]:
-    """The same threads a job for all; two jobs at once, as two cores allow."""
+    """The same threads a job for all, two jobs at once as two cores allow, every arm resident."""
     pool = {"device": "cpu", "slots": options.slots, "threads": options.threads}
-    return {"MNV4SERVE_POOLS": json.dumps([pool])}
+    return {
+        "MNV4SERVE_POOLS": json.dumps([pool]),
+        "MNV4SERVE_MAX_ARMS": "64",
+        "MNV4SERVE_MEMORY_LIMIT_BYTES": str(4 << 30),
+    }
 
 
 def one_at_a_time(senders: dict[str, Send], *, rounds: int, requests: int) -> dict[str, Any]:
