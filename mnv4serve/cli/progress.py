@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.progress import (
     BarColumn,
@@ -15,13 +16,18 @@ from rich.progress import (
 
 from mnv4serve.cli.options import stderr
 
+LINES_AT_MOST = 100
+
 Advance = Callable[[str, int, int], None]
 """What was just done, how many are done, how many there are."""
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Advance]:
-    """A bar that appears with the first step and names the last one done."""
+    """A bar that appears with the first step and names the last one; plain lines in a log."""
+    if not stderr.is_terminal:
+        yield partial(_line, title)
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -38,3 +44,9 @@ def progress_bar(title: str) -> Iterator[Advance]:
             progress.update(task, total=total, completed=done, step=step, visible=True)
 
         yield advance
+
+
+def _line(title: str, step: str, done: int, total: int) -> None:
+    if total > LINES_AT_MOST and done * LINES_AT_MOST % total >= LINES_AT_MOST:
+        return
+    stderr.print(f"{title}: {step} ({done} of {total})", soft_wrap=True, highlight=False)
