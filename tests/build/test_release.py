@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from mnv4serve.build.catalog_file import format_catalog, save_catalog
+from mnv4serve.build.ranges import parse_ranges
 from mnv4serve.build.release import calibration_files, describe
+from mnv4serve.build.verify import evidence
 from mnv4serve.catalog import load_catalog
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import CatalogError
@@ -55,6 +57,32 @@ def test_missing_weights_are_named(released: Released) -> None:
     """A release of weights that nobody exported says so."""
     with pytest.raises(CatalogError, match=r"nowhere\.safetensors is missing"):
         describe(released.catalog, "weights/nowhere.safetensors")
+
+
+def test_the_shipped_catalog_is_whole() -> None:
+    """Every file that models/ names is there unaltered and fits its variant."""
+    catalog = load_catalog(PICTURES.parents[1])
+    _, zoo = catalog.zoo()
+
+    for checkpoint in zoo.checkpoints:
+        assert catalog.read(checkpoint.weights)
+    for variant in zoo.variants:
+        assert variant.ranges is not None
+        assert "act" in parse_ranges(catalog.read(variant.ranges))
+        assert len(evidence(catalog, zoo, variant).logits) == 32
+        assert catalog.read(variant.batch_norm)
+
+
+def test_shipped_int8_is_about_as_accurate_as_fp32() -> None:
+    """Nobody is served an int8 artifact that lost more than a point to rounding."""
+    _, zoo = load_catalog(PICTURES.parents[1]).zoo()
+
+    for variant in zoo.variants:
+        exact = variant.accuracy(BackendName.CPU, Precision.FP32)
+        rounded = variant.accuracy(BackendName.CPU, Precision.INT8)
+        assert exact is not None
+        assert rounded is not None
+        assert rounded > exact - 0.01
 
 
 def test_the_shipped_pictures_are_the_rendered_ones() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from typing_extensions import override
 
 from mnv4serve.artifacts import Target
@@ -15,7 +15,7 @@ from mnv4serve.backends import Backend, probe
 from mnv4serve.build import build_artifact
 from mnv4serve.build.release import describe
 from mnv4serve.build.verify import UNCERTIFIED, Evidence, check, deviation, enlarge, limit
-from mnv4serve.catalog import Catalog, Zoo
+from mnv4serve.catalog import Catalog, Variant, Zoo, load_catalog
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMismatch, CatalogError
 
@@ -28,6 +28,7 @@ TARGETS = [
     Target("tiny@64", BackendName.ONNX, Precision.FP32),
     Target("tiny@64", BackendName.ONNX, Precision.INT8),
 ]
+SHIPPED = load_catalog(Path(__file__).parents[2] / "models")
 State = dict[str, torch.Tensor]
 
 
@@ -64,29 +65,33 @@ def perturbed_layer(state: State) -> None:
     weights += 0.5 * weights.std() * noise
 
 
-def altered(released: Released, folder: Path, fault: Callable[[State], None]) -> Catalog:
+def altered(
+    catalog: Catalog, variant: Variant, folder: Path, fault: Callable[[State], None]
+) -> Catalog:
     """The catalog with faulty weights and statistics, but the reference of the right ones."""
-    for old in ("weights/tiny/tiny.safetensors", "weights/tiny/tiny@64.bn.safetensors"):
-        whole = load_file(released.catalog.root / "weights/tiny/tiny.safetensors")
-        fault(whole)
-        kept = load_file(released.catalog.root / old).keys()
-        (folder / old).parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: whole[key] for key in kept}, folder / old)
-    zoo = released.zoo
-    for file in (zoo.pictures, zoo.variants[0].reference, zoo.variants[0].ranges):
-        assert file is not None
+    name, zoo = catalog.zoo()
+    checkpoint = zoo.checkpoint(variant.checkpoint)
+    whole = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.batch_norm))
+    whole = {key: value.float() for key, value in whole.items()}
+    fault(whole)
+    for file in (checkpoint.weights, variant.batch_norm, zoo.pictures, variant.reference):
         (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file.path).write_bytes(released.catalog.read(file))
-    catalog = Catalog(root=folder, default_zoo="tiny", zoos={})
-    weights = {"weights": describe(catalog, "weights/tiny/tiny.safetensors")}
-    statistics = {"batch_norm": describe(catalog, "weights/tiny/tiny@64.bn.safetensors")}
+        (folder / file.path).write_bytes(catalog.read(file))
+    assert variant.ranges is not None
+    (folder / variant.ranges.path).write_bytes(catalog.read(variant.ranges))
+    for file in (checkpoint.weights, variant.batch_norm):
+        kept = load(catalog.read(file)).keys()
+        save_file({key: whole[key] for key in kept}, folder / file.path)
+    moved = Catalog(root=folder, default_zoo=name, zoos={})
+    weights = {"weights": describe(moved, checkpoint.weights.path)}
+    statistics = {"batch_norm": describe(moved, variant.batch_norm.path)}
     faulty = zoo.model_copy(
         update={
-            "checkpoints": (zoo.checkpoints[0].model_copy(update=weights),),
-            "variants": (zoo.variants[0].model_copy(update=statistics),),
+            "checkpoints": (checkpoint.model_copy(update=weights),),
+            "variants": (variant.model_copy(update=statistics),),
         }
     )
-    return catalog.model_copy(update={"zoos": {"tiny": faulty}})
+    return moved.model_copy(update={"zoos": {name: faulty}})
 
 
 def with_mean(zoo: Zoo, mean: float) -> Zoo:
@@ -116,12 +121,40 @@ def test_refuses_faulty_networks(
 ) -> None:
     """Swapped colours, statistics of other pictures and one noisy layer are all refused."""
     skip_unless_native(target)
-    catalog = altered(released, tmp_path, fault)
+    catalog = altered(released.catalog, released.zoo.variants[0], tmp_path, fault)
 
     with pytest.raises(ArtifactMismatch, match="deviates from its reference"):
         build_artifact(catalog, catalog.zoos["tiny"], target, state_dir=tmp_path / "state")
 
     assert not [path for path in (tmp_path / "state/artifacts").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("backend", [BackendName.CPU, BackendName.ONNX])
+@pytest.mark.parametrize("fault", [swapped_channels, wrong_batch_norm, perturbed_layer])
+def test_refuses_faulty_int8_of_shipped_weights(
+    tmp_path: Path, backend: BackendName, fault: Callable[[State], None]
+) -> None:
+    """The certified int8 limits are sharp enough to tell faults from rounding."""
+    catalog, variant = SHIPPED, SHIPPED.zoo()[1].variants[0]
+    target = Target(variant.name, backend, Precision.INT8)
+    build_artifact(catalog, catalog.zoo()[1], target, state_dir=tmp_path / "good")
+    faulty = altered(catalog, variant, tmp_path, fault)
+
+    with pytest.raises(ArtifactMismatch, match="deviates from its reference"):
+        build_artifact(faulty, faulty.zoo()[1], target, state_dir=tmp_path / "bad")
+
+
+@pytest.mark.parametrize("backend", [BackendName.CPU, BackendName.ONNX])
+def test_refuses_a_wrong_mean_of_shipped_weights(tmp_path: Path, backend: BackendName) -> None:
+    """ImageNet's mean instead of one half is refused, in int8 as well."""
+    zoo = SHIPPED.zoo()[1]
+    target = Target(zoo.variants[0].name, backend, Precision.INT8)
+    wrong = zoo.preprocessing.model_copy(update={"mean": (0.485, 0.456, 0.406)})
+
+    with pytest.raises(ArtifactMismatch, match="deviates from its reference"):
+        build_artifact(
+            SHIPPED, zoo.model_copy(update={"preprocessing": wrong}), target, state_dir=tmp_path
+        )
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
@@ -135,7 +168,7 @@ def test_refuses_a_wrong_mean(released: Released, tmp_path: Path, target: Target
 
 def test_refuses_an_unaltered_fault_only(released: Released, tmp_path: Path) -> None:
     """The altered catalog itself is fine: without a fault its artifact passes."""
-    catalog = altered(released, tmp_path, lambda _: None)
+    catalog = altered(released.catalog, released.zoo.variants[0], tmp_path, lambda _: None)
 
     build_artifact(catalog, catalog.zoos["tiny"], TARGETS[0], state_dir=tmp_path / "state")
 
@@ -218,7 +251,7 @@ def test_enlarging_to_the_same_size_changes_nothing() -> None:
 
 def test_altered_reference_is_noticed(released: Released, tmp_path: Path) -> None:
     """Reference logits that differ from their catalog entry stop the build."""
-    catalog = altered(released, tmp_path, lambda _: None)
+    catalog = altered(released.catalog, released.zoo.variants[0], tmp_path, lambda _: None)
     (tmp_path / released.zoo.variants[0].reference.path).write_bytes(b"other")
 
     with pytest.raises(CatalogError, match="differs from its catalog entry"):
