@@ -13,7 +13,7 @@ from rich.console import Console
 from mnv4serve import __version__
 from mnv4serve.cli import classify, inspect, models, serve
 from mnv4serve.cli.logs import set_up_logs
-from mnv4serve.cli.options import stderr
+from mnv4serve.cli.options import tell
 from mnv4serve.errors import MnvError
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def main() -> None:
     except MnvError as error:
         if "--debug" in sys.argv:
             raise
-        stderr.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        tell(str(error), title="error: ", style="bold red")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

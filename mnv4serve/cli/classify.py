@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from mnv4serve.cli.options import (
     AsJson,
@@ -62,9 +63,9 @@ def classify(
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     for image, reply in zip(images, replies, strict=True):
-        stdout.print(f"[bold]{image}[/] {_line(reply)}")
+        stdout.print(Text.assemble((f"{image} ", "bold"), (_line(reply), "dim")), soft_wrap=True)
         for prediction in reply.predictions:
-            stdout.print(f"  {prediction.probability:6.1%}  {prediction.label}", highlight=False)
+            stdout.print(Text(f"  {prediction.probability:6.1%}  {prediction.label}"))
 
 
 def _read(image: Path) -> bytes:
@@ -77,4 +78,4 @@ def _read(image: Path) -> bytes:
 def _line(reply: Reply) -> str:
     timing = f"{reply.stages.total_ms:.1f} of {reply.terms.budget_ms:g} ms"
     verdict = "on time" if reply.on_time else "late"
-    return f"[dim]{reply.plan.arm.id}, {timing}, {verdict}, {reply.plan.reason}[/]"
+    return f"{reply.plan.arm.id}, {timing}, {verdict}, {reply.plan.reason}"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from mnv4serve.backends import Availability, open_backend, probe
 from mnv4serve.cli.options import (
@@ -20,8 +21,8 @@ from mnv4serve.cli.options import (
     ZooName,
     configure,
     print_json,
-    stderr,
     stdout,
+    tell,
 )
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.tables import arms_table, plot_frontier
@@ -54,9 +55,7 @@ def profile(
         candidates = site.loadable(pool)
         with progress_bar(f"measuring {pool.device}") as advance:
             found = profiled(site, pool, candidates, quick=quick, again=True, progress=advance)
-        stderr.print(
-            f"{pool.device}: {found.slots} slots of {found.threads} threads are the fastest here"
-        )
+        tell(f"{pool.device}: {found.slots} slots of {found.threads} threads are the fastest here")
         views += resident_views(candidates, settings, found)
     stdout.print(arms_table(views))
 
@@ -85,7 +84,7 @@ def frontier(
         views += resident_views(candidates, settings, found)
     if plot is not None:
         plot_frontier(views, plot, title=f"{site.zoo_name} on this machine")
-        stderr.print(f"drew {plot}")
+        tell(f"drew {plot}")
     if as_json:
         print_json({"host": fingerprints[0], "arms": [_arm_document(view) for view in views]})
     else:
@@ -175,12 +174,12 @@ def _best(candidates: Sequence[Candidate]) -> Candidate:
 def _print_score(loadable: Candidate, score: Score, *, as_json: bool) -> None:
     low, high = score.interval
     for name in score.unreadable:
-        stderr.print(f"skipped {name}: not a readable picture")
+        tell(f"skipped {name}: not a readable picture")
     if not as_json:
         text = (
             f"{loadable.arm.id}: {score.accuracy:.4f} of {score.n}, 95 % in [{low:.4f}, {high:.4f}]"
         )
-        stdout.print(text, highlight=False)
+        stdout.print(Text(text), soft_wrap=True)
         return
     print_json(
         {

@@ -17,7 +17,7 @@ from mnv4serve.cli.options import (
     StateDir,
     ZooName,
     configure,
-    stderr,
+    tell,
 )
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.domain import BackendName, Precision
@@ -57,8 +57,8 @@ def build(
             progress=lambda target, done, total: advance(str(target), done, total),
         )
     for refusal in built.refused:
-        stderr.print(f"[bold red]refused:[/] {refusal}", soft_wrap=True, highlight=False)
-    stderr.print(f"{len(built.artifacts)} artifacts are ready in {settings.state_dir}")
+        tell(str(refusal), title="refused: ", style="bold red")
+    tell(f"{len(built.artifacts)} artifacts are ready in {settings.state_dir}")
     if built.refused:
         raise SetupError(f"{len(built.refused)} artifacts differ from their reference")
 

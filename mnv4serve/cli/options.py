@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from mnv4serve.config import ServiceConfig, load_config
 from mnv4serve.domain import BackendName, Precision
@@ -37,6 +38,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 def configure(*, config: Path | None, **flags: Any) -> ServiceConfig:  # noqa: ANN401  # any key
     """The configuration with a command's flags on top."""
     return load_config(file=config, flags=flags)
+
+
+def tell(message: str, *, title: str = "", style: str = "") -> None:
+    """One line on stderr, never wrapped; what it quotes is no markup."""
+    stderr.print(Text.assemble((title, style), message), soft_wrap=True)
 
 
 def print_json(document: object) -> None:

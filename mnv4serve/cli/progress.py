@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mnv4serve.cli.options import stderr
+from mnv4serve.cli.options import stderr, tell
 
 LINES_AT_MOST = 100
 
@@ -49,4 +49,4 @@ def progress_bar(title: str) -> Iterator[Advance]:
 def _line(title: str, step: str, done: int, total: int) -> None:
     if total > LINES_AT_MOST and done * LINES_AT_MOST % total >= LINES_AT_MOST:
         return
-    stderr.print(f"{title}: {step} ({done} of {total})", soft_wrap=True, highlight=False)
+    tell(f"{title}: {step} ({done} of {total})")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from mnv4serve import __version__
-from mnv4serve.cli.options import ConfigFile, Models, StateDir, ZooName, configure, stderr, stdout
+from mnv4serve.cli.options import ConfigFile, Models, StateDir, ZooName, configure, stdout, tell
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.tables import arms_table
 from mnv4serve.config import ServiceConfig
@@ -54,7 +55,7 @@ def serve(
     site = survey(settings)
     for found in site.availabilities:
         if not found.available:
-            stderr.print(f"[yellow]serving without {found.backend}:[/] {found.reason}")
+            tell(found.reason, title=f"serving without {found.backend}: ", style="yellow")
     _build_missing(site, settings, config)
     _serve(site, settings)
 
@@ -71,7 +72,7 @@ def _build_missing(site: Host, settings: ServiceConfig, config: Path | None) -> 
     if len(missing) == len(site.targets):
         raise ArtifactMissing("no artifact could be built: the lines above say why")
     for target in missing:
-        stderr.print(f"[yellow]serving without {target}[/]", highlight=False)
+        tell(str(target), title="serving without ", style="yellow")
 
 
 def _serve(site: Host, settings: ServiceConfig) -> None:
@@ -92,10 +93,10 @@ def _serve(site: Host, settings: ServiceConfig) -> None:
     def announce(addresses: Addresses) -> None:
         stdout.print(arms_table(gateway.frontier(), live=True))
         for line in (*_pool_lines(gateway), *_banner(site, settings, addresses)):
-            stdout.print(line, soft_wrap=True, highlight=False)
+            stdout.print(Text(line), soft_wrap=True)
 
     run(gateway, assemble=bring_up, announce=announce)
-    stderr.print("drained; goodbye")
+    tell("drained; goodbye")
 
 
 def _pool_lines(gateway: Gateway) -> Iterator[str]:
@@ -115,7 +116,7 @@ def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[
     named = ", ".join(labels[:LABELS_SHOWN]) + (", ..." if len(labels) > LABELS_SHOWN else "")
     return (
         "",
-        f"[bold]mnv4serve {__version__}[/] serves [bold]{site.zoo_name}[/]: {site.zoo.title}",
+        f"mnv4serve {__version__} serves {site.zoo_name}: {site.zoo.title}",
         f"This zoo knows {len(labels)} classes: {named}.",
         "For a thousand, serve a catalog that has them: --models FOLDER --zoo NAME.",
         f"try      curl --data-binary @{EXAMPLE} '{url}/classify?budget_ms=5'",

@@ -98,11 +98,11 @@ def eligible(arms: Sequence[Arm], terms: Terms, *, down: Sequence[Arm] = ()) -> 
 
     An arm of unknown accuracy is eligible only when pinned, and never under a floor.
     """
-    allowed = [arm for arm in arms if _allows(terms, arm)]
+    allowed = [arm for arm in arms if allows(terms, arm)]
     chosen = tuple(arm for arm in allowed if _reaches_floor(terms, arm))
     if chosen:
         return Eligible(chosen, _narrowed(terms, n_before=len(allowed), n_after=len(chosen)))
-    if any(_allows(terms, arm) and _reaches_floor(terms, arm) for arm in down):
+    if any(allows(terms, arm) and _reaches_floor(terms, arm) for arm in down):
         return Refusal(RefusalKind.ARM_DOWN)
     return Refusal(RefusalKind.NO_SUCH_ARM, available=tuple(arms))
 
@@ -193,7 +193,8 @@ def _degrade(fallback: Fallback) -> Plan | Refusal:
     return Refusal(RefusalKind.QUEUE_FULL, outlook.now_budget_ms, outlook.retry_after_ms)
 
 
-def _allows(terms: Terms, arm: Arm) -> bool:
+def allows(terms: Terms, arm: Arm) -> bool:
+    """Whether the pins let a request have an arm; without pins, whether its accuracy is known."""
     if terms.variant is None and terms.backend is None:
         return arm.accuracy is not None
     return terms.variant in (None, arm.variant) and terms.backend in (None, arm.backend)

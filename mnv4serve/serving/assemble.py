@@ -1,12 +1,12 @@
 """From configuration to pools that are loaded, warm and measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mnv4serve.backends import Backend, open_backend
 from mnv4serve.config import ServiceConfig
-from mnv4serve.domain import ArmView
+from mnv4serve.domain import Arm, ArmView
 from mnv4serve.host import Host, profiled, resident_views
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Candidate, Profile, Progress
@@ -23,11 +23,17 @@ WARM_UP_RUNS = 3
 
 
 def assemble(
-    host: Host, config: ServiceConfig, *, metrics: Metrics, progress: Progress | None = None
+    host: Host,
+    config: ServiceConfig,
+    *,
+    metrics: Metrics,
+    progress: Progress | None = None,
+    only: Callable[[Arm], bool] | None = None,
 ) -> Assembled:
     """Measure the host where it has no profile, load the resident set, warm it up.
 
-    Raises ArtifactMissing, BackendUnavailable or ProfileError.
+    Arms that `only` selects are loaded instead of the resident set, where there are any. Raises
+    ArtifactMissing, BackendUnavailable or ProfileError.
     """
     pools: list[Pool] = []
     views: list[ArmView] = []
@@ -35,11 +41,12 @@ def assemble(
         candidates = host.loadable(pool_config)
         profile = profiled(host, pool_config, candidates, quick=True, progress=progress)
         pool_views = resident_views(candidates, config, profile)
-        resident = {view.arm.id for view in pool_views if view.resident}
+        resident = [view.arm for view in pool_views if view.resident]
+        wanted = [view.arm for view in pool_views if only and only(view.arm)] or resident
         pool = Pool(
             device=pool_config.device,
             residents=_load(
-                [found for found in candidates if found.arm.id in resident], profile, progress
+                [found for found in candidates if found.arm in wanted], profile, progress
             ),
             ledger=Ledger(slots=profile.slots, max_queue=config.max_queue),
             predictor=Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS),

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import Call, Reply, Terms, Transport
 from mnv4serve.host import Host
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Progress
+from mnv4serve.router.policy import allows
 from mnv4serve.serving.assemble import assemble
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.slot import now_ms
@@ -43,7 +45,8 @@ async def _answer_all(
         metrics_text=metrics.text,
     )
     with closing(gateway):
-        gateway.open(assemble(host, config, metrics=metrics, progress=progress))
+        only = partial(allows, terms) if terms.variant or terms.backend else None
+        gateway.open(assemble(host, config, metrics=metrics, progress=progress, only=only))
         return [
             await gateway.classify(
                 Call(image, terms, Transport.LOCAL, f"picture-{number}", now_ms())
