@@ -17,6 +17,7 @@ SLACK_BUCKETS_S = (
 )  # fmt: skip
 RATIO_BUCKETS = (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)
 NO_ARM = ("", "", "")
+STAGES = ("total", "wait", "decode", "service")
 ANSWERED = frozenset({Outcome.ON_TIME, Outcome.LATE})
 
 
@@ -34,6 +35,9 @@ class Metrics:
         self._latency = self._histogram(
             "latency_seconds", "Where the time of answered requests went", ("stage",)
         )
+        self._stages = tuple((self._latency.labels(name), f"{name}_ms") for name in STAGES)
+        self._counts: dict[tuple[str, ...], Counter] = {}
+        self._services: dict[str, Histogram] = {}
         self._slack = self._histogram(
             "budget_slack_seconds",
             "Budget left when the reply was handed over; negative when late",
@@ -96,8 +100,8 @@ class Metrics:
 
     def observe(self, served: Served) -> None:
         """Account for one finished request, exactly once."""
-        variant, backend, device = _arm_labels(served.plan)
-        self._requests.labels(served.transport, variant, backend, device, served.outcome).inc()
+        labels = (served.transport, *_arm_labels(served.plan), served.outcome)
+        self._count_of(labels).inc()
         if served.refused_reason is not None:
             self._refused.labels(served.refused_reason).inc()
         if served.outcome in ANSWERED:
@@ -106,14 +110,24 @@ class Metrics:
             self._observe_answer(served, served.plan, served.stages)
 
     def _observe_answer(self, served: Served, plan: Plan, stages: Stages) -> None:
-        for stage in ("total", "wait", "decode", "service"):
-            value_ms = getattr(stages, f"{stage}_ms")
-            self._latency.labels(stage).observe(value_ms / MS_PER_S)
+        for histogram, stage in self._stages:
+            histogram.observe(getattr(stages, stage) / MS_PER_S)
         self._slack.observe((served.terms.budget_ms - stages.total_ms) / MS_PER_S)
         self._error_ratio.observe(stages.total_ms / plan.predicted_ms)
-        self._service.labels(plan.arm.id).observe(stages.service_ms / MS_PER_S)
+        self._service_of(plan.arm.id).observe(stages.service_ms / MS_PER_S)
         if served.outcome is Outcome.ON_TIME and plan.arm.accuracy is not None:
             self._accuracy.observe(plan.arm.accuracy)
+
+    def _count_of(self, labels: tuple[str, ...]) -> Counter:
+        """Looking a child up by its labels costs more than counting."""
+        if labels not in self._counts:
+            self._counts[labels] = self._requests.labels(*labels)
+        return self._counts[labels]
+
+    def _service_of(self, arm_id: str) -> Histogram:
+        if arm_id not in self._services:
+            self._services[arm_id] = self._service.labels(arm_id)
+        return self._services[arm_id]
 
     def text(self) -> bytes:
         """The exposition that a Prometheus server scrapes."""
