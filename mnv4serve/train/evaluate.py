@@ -13,6 +13,9 @@ from mnv4serve.train.data import squash
 BATCH = 64
 CALIBRATION_PICTURES = 2000
 
+VARIANCE_FLOOR = 0.01
+"""Of batch-norm statistics; on the dev split it gains half a point to a point over no floor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -32,6 +35,8 @@ def reestimate_batch_norm(model: nn.Module, pictures: Tensor, resolution: int) -
     """Replace a model's batch-norm statistics by those of plain pictures at one resolution.
 
     The pictures have to come in random order: a batch of one class would look too uniform.
+    Variances get a floor: a channel that is silent on these pictures would be amplified a
+    hundredfold on the one picture that wakes it.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -46,6 +51,8 @@ def reestimate_batch_norm(model: nn.Module, pictures: Tensor, resolution: int) -
             model(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+        if norm.running_var is not None:
+            norm.running_var.clamp_(min=VARIANCE_FLOOR)
     model.train(training)
     return batch_norm_statistics(model)
 

@@ -4,6 +4,7 @@ import torch
 
 from mnv4serve.arch.model import create_model
 from mnv4serve.train.evaluate import (
+    VARIANCE_FLOOR,
     Labelled,
     accuracy,
     accuracy_by_resolution,
@@ -57,3 +58,14 @@ def test_each_resolution_gets_its_own_statistics() -> None:
 
     assert list(result) == [32, 64]
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_silent_channel_keeps_a_variance() -> None:
+    """A channel that never moves on these pictures is not amplified without bound."""
+    model = create_model("conv_small_035", 3)
+    with torch.no_grad():
+        model.conv_stem.weight[0] = 0
+
+    statistics = reestimate_batch_norm(model, pictures(64), 32)
+
+    assert statistics["bn1.running_var"][0] == torch.tensor(VARIANCE_FLOOR)
