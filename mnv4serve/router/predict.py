@@ -114,6 +114,8 @@ class Predictor:
         self._slowdown = Drift(gain=0.1)
         self._arm_drift = {arm_id: Drift(gain=0.02, leak=0.005) for arm_id in timings}
         self._format_drift: dict[str, Drift] = {}
+        self._picture: Picture | None = None
+        self._decodings_ms: dict[int, float] = {}
         prior = _prior(timings)
         self._runs = Recent(prior)
         self._waits = Recent(prior)
@@ -133,7 +135,7 @@ class Predictor:
         """The expected latency, corrected by everything learnt so far."""
         slowdown = self._slowdown.factor
         drift = self._format_drift.get(picture.format)
-        decode_ms = self._decode.expect(picture, arm.resolution) * slowdown
+        decode_ms = self._decoding_ms(picture, arm.resolution) * slowdown
         if drift is not None:
             decode_ms *= drift.factor
         service_ms = self._profiled_ms(arm.id, batch) * slowdown * self._arm_drift[arm.id].factor
@@ -183,7 +185,7 @@ class Predictor:
         service_ratio = actual.service_ms / self._profiled_ms(arm.id, batch)
         self._slowdown.follow(service_ratio / drift.factor)
         drift.follow(service_ratio / self._slowdown.factor)
-        decode_ms = self._decode.expect(picture, arm.resolution) * self._slowdown.factor
+        decode_ms = self._decoding_ms(picture, arm.resolution) * self._slowdown.factor
         decode_drift = self._format_drift.setdefault(picture.format, Drift(gain=0.05))
         decode_drift.follow(actual.decode_ms / max(decode_ms, 1e-6))
         run_ms = actual.total_ms - actual.wait_ms
@@ -223,6 +225,16 @@ class Predictor:
         """A little more than the target's quantile, so that rounding cannot fall short of it."""
         ratio = self._runs.quantile(min(1.0, target + 1e-9))
         return (estimate.run_ms + JITTER_MS) * ratio - JITTER_MS + 1e-6
+
+    def _decoding_ms(self, picture: Picture, resolution: int) -> float:
+        """As profiled; arms share resolutions, and one picture is asked about many times."""
+        if picture is not self._picture:
+            self._picture, self._decodings_ms = picture, {}
+        decoding_ms = self._decodings_ms.get(resolution)
+        if decoding_ms is None:
+            decoding_ms = self._decode.expect(picture, resolution)
+            self._decodings_ms[resolution] = decoding_ms
+        return decoding_ms
 
     def _profiled_ms(self, arm_id: str, batch: int) -> float:
         by_batch = self._service_ms[arm_id]
