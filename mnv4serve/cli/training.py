@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.table import Table
 
-from mnv4serve.cli.options import stderr, stdout
+from mnv4serve.cli.options import stderr, stdout, tell
 from mnv4serve.errors import TrainError
 from mnv4serve.train.config import TrainConfig
 from mnv4serve.train.display import ProgressBar
@@ -23,7 +23,9 @@ def run_training(
     with ProgressBar(stderr) as bar:
         record = train(config, bar)
     last = record.curve[-1]
-    stdout.print(f"dev accuracy {last.dev_accuracy:.4f} at {last.resolution} px after {last.epoch}")
+    if record.unreadable:
+        tell(f"skipped {len(record.unreadable)} unreadable pictures, {record.unreadable[0]} first")
+    tell(f"dev accuracy {last.dev_accuracy:.4f} at {last.resolution} px, {len(record.curve)} epochs")
     if export is not None:
         stdout.print(_table(export_weights(config, export, resolutions)))
 
