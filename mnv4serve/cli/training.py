@@ -25,7 +25,8 @@ def run_training(
     last = record.curve[-1]
     if record.unreadable:
         tell(f"skipped {len(record.unreadable)} unreadable pictures, {record.unreadable[0]} first")
-    tell(f"dev accuracy {last.dev_accuracy:.4f} at {last.resolution} px, {len(record.curve)} epochs")
+    epochs = len(record.curve)
+    tell(f"dev accuracy {last.dev_accuracy:.4f} at {last.resolution} px after {epochs} epochs")
     if export is not None:
         stdout.print(_table(export_weights(config, export, resolutions)))
 
