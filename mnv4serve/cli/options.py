@@ -1,6 +1,7 @@
 """Options that several commands share, and the two consoles."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,10 @@ from rich.text import Text
 from mnv4serve.config import ServiceConfig, load_config
 from mnv4serve.domain import BackendName, Precision
 
-stdout = Console()
+LOG_WIDTH = 120
+"""Of tables that go to a file or a pipe."""
+
+stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 stderr = Console(stderr=True)
 
 ConfigFile = Annotated[
