@@ -1,6 +1,7 @@
 """From configuration to pools that are loaded, warm and measured."""
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def assemble(
     Arms that `only` selects are loaded instead of the resident set, where there are any. Raises
     ArtifactMissing, BackendUnavailable or ProfileError.
     """
+    lock = Lock()
     pools: list[Pool] = []
     views: list[ArmView] = []
     for pool_config in config.pools:
@@ -51,11 +53,12 @@ def assemble(
             ledger=Ledger(slots=profile.slots, max_queue=config.max_queue),
             predictor=Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS),
             rules=Rules(config.on_time_target, config.late_limit_ms),
+            lock=lock,
         )
         _watch(metrics, pool)
         pools.append(pool)
         views += pool_views
-    return Assembled(tuple(pools), tuple(views), decoder(host.zoo.preprocessing))
+    return Assembled(tuple(pools), tuple(views), decoder(host.zoo.preprocessing), lock)
 
 
 def _watch(metrics: Metrics, pool: Pool) -> None:

@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import (
@@ -79,6 +80,8 @@ class Assembled:
     views: tuple[ArmView, ...]
     """Every profiled arm, resident or not."""
     decode: Decode
+    lock: Lock
+    """The one that the pools share: it guards all that the router decides from."""
 
 
 class Gateway:
@@ -105,6 +108,7 @@ class Gateway:
         self._pools: Mapping[str, Pool] = {}
         self._views: tuple[ArmView, ...] = ()
         self._routings: tuple[planner.Pool, ...] = ()
+        self._lock = Lock()
 
     def open(self, assembled: Assembled) -> None:
         """Take work from now on; only on the running event loop."""
@@ -113,6 +117,7 @@ class Gateway:
         self._pools = {pool.routing.device: pool for pool in assembled.pools}
         self._routings = tuple(pool.routing for pool in assembled.pools)
         self._views = assembled.views
+        self._lock = assembled.lock
         self.state = "ready"
         self.not_ready_reason = ""
 
@@ -163,7 +168,8 @@ class Gateway:
 
     def frontier(self) -> list[ArmView]:
         """Every arm, with the whole latency that a typical photo would see now."""
-        return live_views(self._views, self._routings, now_ms=now_ms())
+        with self._lock:
+            return live_views(self._views, self._routings, now_ms=now_ms())
 
     def reject(
         self,
@@ -183,7 +189,8 @@ class Gateway:
         """Account for an answer, once it has been handed to the transport."""
         total_ms = handed_over_ms - reply.received_ms
         predictor = self._pools[reply.plan.arm.device].routing.predictor
-        predictor.observe_reply(total_ms - reply.stages.total_ms)
+        with self._lock:
+            predictor.observe_reply(total_ms - reply.stages.total_ms)
         outcome = Outcome.ON_TIME if total_ms <= reply.terms.budget_ms else Outcome.LATE
         stages = replace(reply.stages, total_ms=total_ms)
         self._observe(Served(reply.request_id, transport, reply.terms, outcome, reply.plan, stages))
@@ -196,12 +203,13 @@ class Gateway:
 
     def _admit(self, call: Call, picture: Picture) -> Job:
         request = Request(next(self._ids), picture, call.terms, call.received_ms)
-        decision = admit(self._routings, request, now_ms=now_ms(), rules=self._rules)
-        if isinstance(decision, Job):
-            return decision
-        if decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):
-            for routing in self._routings:
-                routing.predictor.refused()
+        with self._lock:
+            decision = admit(self._routings, request, now_ms=now_ms(), rules=self._rules)
+            if isinstance(decision, Job):
+                return decision
+            if decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):
+                for routing in self._routings:
+                    routing.predictor.refused()
         raise _error_of(decision, call.terms)
 
     def _reply(self, call: Call, ran: Ran) -> Reply:

@@ -1,11 +1,14 @@
 """A pool: one device with its queue, its slots and the backends that run there.
 
-All of it but the slots' threads lives on the event loop, so nothing here needs a lock.
+The event loop admits jobs, the slots' threads take the next one as soon as they have finished
+one; `lock` guards what both touch and is held for microseconds.
 """
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +38,7 @@ class Ran:
     plan: Plan
     """As decided at dispatch."""
     stages: Stages
-    """`total_ms` until the result was back on the event loop."""
+    """`total_ms` until the slot had finished."""
     logits: NDArray[np.float32]
 
 
@@ -60,19 +63,21 @@ class Pool:
         ledger: Ledger,
         predictor: Predictor,
         rules: Rules,
+        lock: Lock,
     ) -> None:
         arms = tuple(resident.arm for resident in residents)
         self.routing = planner.Pool(device, arms, predictor, ledger)
         self._backends = {resident.arm.id: resident.backend for resident in residents}
         self._rules = rules
+        self._lock = lock
         self._entries: dict[int, _Entry] = {}
         self._slots: list[Slot] = []
 
     def start(self, decode: Decode) -> None:
         """Start the slots' threads; only on the running event loop."""
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._slots = [
-            Slot(index, decode=decode, loop=loop, report=self._finish)
+            Slot(index, decode=decode, report=self._finish)
             for index in range(self.routing.ledger.slots)
         ]
 
@@ -89,29 +94,36 @@ class Pool:
         Raises Expired once its time has run out. When the caller is cancelled the job leaves the
         queue, or its result is dropped where it is running already.
         """
-        loop = asyncio.get_running_loop()
-        entry = _Entry(job, image, loop.create_future())
-        self._entries[job.id] = entry
-        self.routing.ledger.admit(job)
-        self._dispatch()
+        entry = _Entry(job, image, self._loop.create_future())
+        with self._lock:
+            self._entries[job.id] = entry
+            self.routing.ledger.admit(job)
+            self._dispatch()
         left_s = (job.expire_ms - now_ms()) / MS_PER_S
-        timer = loop.call_later(left_s, self._expire, entry)
+        timer = self._loop.call_later(left_s, self._expire, entry)
         try:
             return await entry.done
         finally:
             timer.cancel()
-            if entry.run is None and self._entries.pop(job.id, None) is not None:
-                self.routing.ledger.remove(job.id)
+            if entry.run is None:
+                self._withdraw(job)
+
+    def _withdraw(self, job: Job) -> None:
+        with self._lock:
+            if self.routing.ledger.remove(job.id):
+                del self._entries[job.id]
 
     def _expire(self, entry: _Entry) -> None:
         if entry.done.done():
             return
-        if entry.run is None:
-            learn_expired(self.routing, entry.job, now_ms=now_ms())
+        with self._lock:
+            if entry.run is None:
+                learn_expired(self.routing, entry.job, now_ms=now_ms())
         budget_ms = entry.job.terms.budget_ms
         entry.done.set_exception(Expired(f"no answer in time for a budget of {budget_ms:g} ms"))
 
     def _dispatch(self) -> None:
+        """Give every idle slot its next job; the lock is held."""
         while (run := dispatch(self.routing, now_ms=now_ms(), rules=self._rules)) is not None:
             entry = self._entries[run.job.id]
             entry.run = run
@@ -121,16 +133,22 @@ class Pool:
             self._slots[run.slot].submit(work)
 
     def _finish(self, finished: Finished) -> None:
+        """Called on the slot's thread."""
         now = now_ms()
-        self.routing.ledger.finish(finished.job_id, now)
-        self._dispatch()
-        entry = self._entries.pop(finished.job_id)
+        with self._lock:
+            entry = self._entries.pop(finished.job_id)
+            self.routing.ledger.finish(finished.job_id, now)
+            self._dispatch()
+            ran = self._ran(entry, finished, now)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_settle, entry.done, ran or finished.error)
+
+    def _ran(self, entry: _Entry, finished: Finished, now: float) -> Ran | None:
+        """What the job came to, learnt from; None where it failed."""
         run = entry.run
         assert run is not None
         if finished.logits is None:
-            if not entry.done.done():
-                entry.done.set_exception(finished.error or RuntimeError("a slot gave no result"))
-            return
+            return None
         stages = Stages(
             wait_ms=run.plan.wait_ms,
             decode_ms=finished.decode_ms,
@@ -138,5 +156,13 @@ class Pool:
             total_ms=now - entry.job.arrived_ms,
         )
         learn(self.routing, run, stages)
-        if not entry.done.done():
-            entry.done.set_result(Ran(run.plan, stages, finished.logits))
+        return Ran(run.plan, stages, finished.logits)
+
+
+def _settle(done: asyncio.Future[Ran], outcome: Ran | Exception | None) -> None:
+    if done.done():  # cancelled or expired meanwhile
+        return
+    if isinstance(outcome, Ran):
+        done.set_result(outcome)
+    else:
+        done.set_exception(outcome or RuntimeError("a slot gave no result"))

@@ -1,9 +1,7 @@
 """A slot: one thread that executes one job at a time, decode and inference together."""
 
-import logging
 import threading
 import time
-from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -15,8 +13,6 @@ from mnv4serve.backends import Backend
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import Picture
 from mnv4serve.images import decode
-
-logger = logging.getLogger(__name__)
 
 MS_PER_S = 1000.0
 
@@ -62,19 +58,15 @@ class Finished:
 
 
 class Slot:
-    """A worker thread fed through a queue; it reports to the event loop that started it."""
+    """A worker thread fed through a queue; `report` is called on it after each job.
 
-    def __init__(
-        self,
-        index: int,
-        *,
-        decode: Decode,
-        loop: AbstractEventLoop,
-        report: Callable[[Finished], None],
-    ) -> None:
+    What `report` submits next is run without a trip through the event loop, during which the
+    slot's core would be idle.
+    """
+
+    def __init__(self, index: int, *, decode: Decode, report: Callable[[Finished], None]) -> None:
         self.index = index
         self._decode = decode
-        self._loop = loop
         self._report = report
         self._inbox: SimpleQueue[Work | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"slot-{index}", daemon=True)
@@ -91,11 +83,7 @@ class Slot:
 
     def _run(self) -> None:
         while (work := self._inbox.get()) is not None:
-            finished = self._execute(work)
-            try:
-                self._loop.call_soon_threadsafe(self._report, finished)
-            except RuntimeError:  # the loop is closed: nobody waits for this job any more
-                logger.warning("result_dropped", extra={"slot": self.index})
+            self._report(self._execute(work))
 
     def _execute(self, work: Work) -> Finished:
         started_ms = decoded_ms = now_ms()

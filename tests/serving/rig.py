@@ -104,12 +104,14 @@ def rig(
     profiled_ms = arms or {FAST: 1.0, GOOD: 5.0}
     timings = {arm.id: {1: Timing(ms, ms * 1.05, ms * 1.1, 50)} for arm, ms in profiled_ms.items()}
     backends = {arm.id: FakeBackend() for arm in profiled_ms}
+    lock = threading.Lock()
     pool = Pool(
         device="cpu",
         residents=[Resident(arm, backends[arm.id]) for arm in profiled_ms],
         ledger=Ledger(slots=slots, max_queue=config.max_queue),
         predictor=Predictor(timings=timings, decode=DecodeCost(0.5, 0, 0, 0, 0), reply_ms=0.1),
         rules=Rules(config.on_time_target, config.late_limit_ms),
+        lock=lock,
     )
     served: list[Served] = []
     gateway = Gateway(
@@ -124,5 +126,5 @@ def rig(
         for arm, ms in profiled_ms.items()
     )
     if opened:
-        gateway.open(Assembled((pool,), views, decoder(PREPROCESSING)))
+        gateway.open(Assembled((pool,), views, decoder(PREPROCESSING), lock))
     return Rig(gateway, pool, backends, served)
