@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from mnv4serve.domain import Transport
 from mnv4serve.serving.grpc_api import make_server
 from mnv4serve.serving.http_api import make_app
+from mnv4serve.serving.http_protocol import WholeBodyProtocol
 from mnv4serve.serving.wire import GatewayLike
 
 
@@ -29,7 +29,7 @@ async def serving_http(gateway: GatewayLike) -> AsyncIterator[str]:
     state = ServerState()
 
     def connection() -> asyncio.Protocol:
-        return HttpToolsProtocol(config, server_state=state, app_state={})
+        return WholeBodyProtocol(config, server_state=state, app_state={})
 
     server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
     try:

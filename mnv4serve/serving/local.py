@@ -18,6 +18,7 @@ from mnv4serve.errors import BadConfig
 from mnv4serve.serving.gateway import Assembled, Gateway
 from mnv4serve.serving.grpc_api import make_server
 from mnv4serve.serving.http_api import make_app
+from mnv4serve.serving.http_protocol import WholeBodyProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _http_server(gateway: Gateway) -> uvicorn.Server:
         uvicorn.Config(
             make_app(gateway),
             loop="none",
-            http="httptools",
+            http=WholeBodyProtocol,
             ws="none",
             lifespan="off",
             access_log=False,
