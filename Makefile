@@ -31,7 +31,7 @@ help:  ## Explain what there is
 	@echo 'Variables:'
 	@echo '  ARGS                flags for serve, test (pytest) and bench'
 	@echo '  PYTHON              the interpreter .venv is made with; the first of 3.11, 3.12, 3.13 by default'
-	@echo '  MNV4SERVE_PHOTOS    folder of JPEGs for bench and soak; the example picture by default'
+	@echo '  LOADTESTS_PHOTOS    folder of JPEGs for bench and soak; the example picture by default'
 
 # ---- environments: one .venv, two stamps, so that serving does not wait for the test tools
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "models" / "examples" / "golf_ball.jpg"
-PHOTOS_VARIABLE = "MNV4SERVE_PHOTOS"
+PHOTOS_VARIABLE = "LOADTESTS_PHOTOS"
 BUDGETS_MS = (5.0, 10.0, 30.0, 100.0)
 BUDGET_WEIGHTS = (3, 4, 2, 1)
 REFUSE_SHARE = 0.25
@@ -70,7 +70,7 @@ def mixed(rng: random.Random) -> Iterator[Ask]:
 
 
 def photos(folder: str | None = None) -> tuple[bytes, ...]:
-    """The JPEGs of a folder, of `MNV4SERVE_PHOTOS`, or the example picture alone."""
+    """The JPEGs of a folder, of `LOADTESTS_PHOTOS`, or the example picture alone."""
     named = folder or os.environ.get(PHOTOS_VARIABLE)
     if not named:
         return (EXAMPLE.read_bytes(),)

@@ -48,7 +48,7 @@ def under_load(server: Server, folder: str | None, *, seconds: float) -> dict[st
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--quick", action="store_true", help="a minute instead of several")
-    flags.add_argument("--photos", help="folder of JPEGs; MNV4SERVE_PHOTOS or the example")
+    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
     options, others = flags.parse_known_args()
     photo_flags = ["--photos", options.photos] if options.photos else []
     quick = list(QUICK) if options.quick else []

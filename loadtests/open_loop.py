@@ -147,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--requests", type=int, default=1000)
     flags.add_argument("--seconds", type=float, default=60.0)
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--photos", help="folder of JPEGs; MNV4SERVE_PHOTOS or the example")
+    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
     return flags
 
 

@@ -201,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--requests", type=int, default=30, help="requests a round")
     flags.add_argument("--load-rounds", type=int, default=3)
     flags.add_argument("--seconds", type=float, default=4.0, help="seconds a round of load")
-    flags.add_argument("--photos", help="folder of JPEGs; MNV4SERVE_PHOTOS or the example")
+    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
     return flags
 
 

@@ -64,7 +64,7 @@ def main() -> None:
     flags.add_argument("--port", type=int, default=8000)
     flags.add_argument("--grpc-port", type=int, default=9000)
     flags.add_argument("--requests", type=int, default=200, help="requests a budget")
-    flags.add_argument("--photos", help="folder of JPEGs; MNV4SERVE_PHOTOS or the example")
+    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
     options = flags.parse_args()
     host, pictures = only_loopback(options.host), photos(options.photos)
     clients: dict[str, Client] = {

@@ -185,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--requests", type=int, default=10_000)
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--photos", help="folder of JPEGs; MNV4SERVE_PHOTOS or the example")
+    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
     return flags
 
 
