@@ -77,7 +77,7 @@ def reference_logits(
     """What the reference network answers to uint8 RGB pictures [N, H, W, 3]."""
     mean = torch.tensor(preprocessing.mean).view(3, 1, 1)
     std = torch.tensor(preprocessing.std).view(3, 1, 1)
-    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
+    images = (torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.inference_mode():
         logits: NDArray[np.float32] = model.eval()(images).numpy()
     return logits

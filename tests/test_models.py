@@ -9,7 +9,7 @@ import pytest
 from mnv4serve.catalog import Catalog, Zoo, load_catalog
 from mnv4serve.images import decode, read_header
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[1] / "models"
 EXAMPLE = MODELS / "examples" / "golf_ball.jpg"
 SIZE_LIMIT_BYTES = 60_000_000
 
