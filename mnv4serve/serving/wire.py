@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import itertools
 import math
 import re
 import secrets
@@ -14,6 +15,8 @@ from mnv4serve.errors import Busy, Cancelled, Infeasible, Internal, ServeError, 
 
 State = Literal["starting", "ready", "draining", "stopped"]
 
+_PROCESS = secrets.token_hex(4)
+_made = itertools.count()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}", re.ASCII)
 
 
@@ -58,7 +61,7 @@ def request_id(given: str, *, otherwise: str = "") -> str:
     """The caller's id where it is well-formed, else the other one or a new one."""
     if given and _REQUEST_ID.fullmatch(given):
         return given
-    return otherwise or secrets.token_hex(8)
+    return otherwise or f"{_PROCESS}{next(_made):08x}"
 
 
 def authorize(authorization: str | None, api_keys: Sequence[str]) -> None:
