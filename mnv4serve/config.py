@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mnv4serve.domain import BackendName
 from mnv4serve.errors import BadConfig
 
 ENVIRONMENT_PREFIX = "MNV4SERVE_"
-FLAG_ONLY = frozenset({"CONFIG", "MODELS"})
+FLAG_ONLY = frozenset({"CONFIG"})
 """Environment names that are read before the configuration exists."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -80,6 +80,11 @@ class ServiceConfig(_Frozen):
     drain_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     drain_timeout_s: Positive = 30.0
 
+    @field_validator("models", "state_dir")
+    @classmethod
+    def _expanded(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         devices = [pool.device for pool in self.pools]
@@ -100,7 +105,7 @@ def load_config(
     merged = _read_file(file) | _read_environment(environment)
     merged |= {key: value for key, value in flags.items() if value is not None}
     try:
-        return ServiceConfig(**merged)
+        return ServiceConfig.model_validate(merged)
     except ValidationError as error:
         raise BadConfig(_sentence(error)) from error
 
@@ -127,10 +132,18 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if name.startswith(ENVIRONMENT_PREFIX)
     }
     return {
-        name.lower(): yaml.safe_load(value) if value[:1] in "[{" else value
+        name.lower(): _parsed(name, value) if value.startswith(("[", "{")) else value
         for name, value in named.items()
         if name not in FLAG_ONLY
     }
+
+
+def _parsed(name: str, value: str) -> object:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise BadConfig(f"{ENVIRONMENT_PREFIX}{name} cannot be read: {reason}") from error
 
 
 def _sentence(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The vocabulary of DESIGN as frozen values: no I/O, no clock, no third-party import.
+"""The vocabulary as frozen values: no I/O, no clock, no third-party import.
 
 Times are milliseconds of a monotonic clock, accuracies and probabilities lie in [0, 1].
 """
@@ -103,7 +103,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a caller asks for beside the picture (DESIGN section 3)."""
+    """What a caller asks for beside the picture."""
 
     budget_ms: float = 100.0
     top_k: int = 5

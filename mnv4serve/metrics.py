@@ -45,7 +45,7 @@ class Metrics:
         )
         self._error_ratio = self._histogram(
             "prediction_error_ratio",
-            "Real over predicted latency of answered requests",
+            "Real over predicted latency of answered requests, as planned at dispatch",
             buckets=RATIO_BUCKETS,
         )
         self._service = self._histogram(

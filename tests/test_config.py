@@ -44,7 +44,7 @@ def test_environment_holds_nested_values_as_yaml() -> None:
 
 def test_unrelated_and_locating_environment_is_left_alone() -> None:
     """Only our prefix is read, and the names that locate files are no configuration keys."""
-    environment = {"HOME": "/", "MNV4SERVE_MODELS": "elsewhere", "MNV4SERVE_CONFIG": "x.yaml"}
+    environment = {"HOME": "/", "MNV4SERVE_CONFIG": "x.yaml"}
 
     assert load_config(file=None, flags={}, environment=environment) == ServiceConfig()
 
@@ -62,6 +62,7 @@ def test_unrelated_and_locating_environment_is_left_alone() -> None:
         ("port: 9000\n", "grpc_port"),
         ("- port\n", "keys and values"),
         ("port: [\n", "cannot be read"),
+        ("1: 2\n", "1"),
     ],
 )
 def test_a_wrong_file_is_refused_naming_the_key(tmp_path: Path, text: str, named: str) -> None:
@@ -82,3 +83,25 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """The path that could not be read is named."""
     with pytest.raises(BadConfig, match=r"absent\.yaml"):
         load_config(file=tmp_path / "absent.yaml", flags={}, environment={})
+
+
+def test_environment_beats_file_for_the_models_folder(tmp_path: Path) -> None:
+    """The folder follows the same order as every other key."""
+    file = _file(tmp_path, "models: /from-file\n")
+
+    config = load_config(file=file, flags={}, environment={"MNV4SERVE_MODELS": "/from-env"})
+
+    assert config.models == Path("/from-env")
+
+
+def test_a_home_folder_is_expanded() -> None:
+    """A tilde is the user's home, as in a shell."""
+    config = load_config(file=None, flags={}, environment={"MNV4SERVE_STATE_DIR": "~/state"})
+
+    assert config.state_dir == Path.home() / "state"
+
+
+def test_unreadable_yaml_in_the_environment_is_one_sentence() -> None:
+    """The variable is named."""
+    with pytest.raises(BadConfig, match="MNV4SERVE_POOLS cannot be read"):
+        load_config(file=None, flags={}, environment={"MNV4SERVE_POOLS": "[a"})

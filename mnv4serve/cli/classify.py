@@ -24,6 +24,7 @@ from mnv4serve.errors import BadImage
 from mnv4serve.host import survey
 from mnv4serve.serving.documents import reply_document
 from mnv4serve.serving.oneshot import answer_all
+from mnv4serve.serving.terms import checked_budget
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +51,7 @@ def classify(
     settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
     site = survey(settings)
     terms = Terms(
-        budget_ms=settings.default_budget_ms if budget_ms is None else budget_ms,
+        budget_ms=settings.default_budget_ms if budget_ms is None else checked_budget(budget_ms),
         top_k=min(top_k, len(site.zoo.labels)),
         variant=variant,
         backend=backend,

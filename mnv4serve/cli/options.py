@@ -1,5 +1,6 @@
 """Options that several commands share, and the two consoles."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from mnv4serve.domain import BackendName, Precision
 LOG_WIDTH = 120
 """Of tables that go to a file or a pipe."""
 
+if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="replace")  # a terminal without the table's signs
 stdout = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 stderr = Console(stderr=True)
 

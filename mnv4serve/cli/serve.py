@@ -1,5 +1,6 @@
 """`mnv4serve serve`: build what is missing, measure if need be, serve until SIGTERM."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from mnv4serve.host import Host, survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble
 from mnv4serve.serving.gateway import Assembled, Gateway
-from mnv4serve.serving.local import Addresses, run
+from mnv4serve.serving.local import Addresses, run, url_host
 
 EXAMPLE = "models/examples/golf_ball.jpg"
 LABELS_SHOWN = 12
@@ -67,12 +68,27 @@ def _build_missing(site: Host, settings: ServiceConfig, config: Path | None) -> 
     command = [sys.executable, "-m", "mnv4serve", "build", "--state-dir", str(settings.state_dir)]
     command += ["--models", str(site.catalog.root), "--zoo", site.zoo_name]
     command += ["--config", str(config)] if config else []
-    subprocess.run(command, check=False)  # noqa: S603  # our own interpreter
+    _run_until_stopped(command)
     missing = site.missing()
     if len(missing) == len(site.targets):
         raise ArtifactMissing("no artifact could be built: the lines above say why")
     for target in missing:
         tell(str(target), title="serving without ", style="yellow")
+
+
+def _run_until_stopped(command: list[str]) -> None:
+    """Run a process that does not outlive this one when it is told to stop."""
+    with subprocess.Popen(command) as child:  # noqa: S603  # our own interpreter
+
+        def stop(_signum: int, _frame: object) -> None:
+            child.terminate()
+            raise SystemExit(0)
+
+        previous = signal.signal(signal.SIGTERM, stop)
+        try:
+            child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _serve(site: Host, settings: ServiceConfig) -> None:
@@ -111,7 +127,8 @@ def _pool_lines(gateway: Gateway) -> Iterator[str]:
 def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[str, ...]:
     """What to know and where to click, in lines that can be copied."""
     scheme = "https" if settings.tls else "http"
-    url = f"{scheme}://{addresses.host}:{addresses.http_port}"
+    host = url_host(addresses.host)
+    url = f"{scheme}://{host}:{addresses.http_port}"
     labels = [label.name for label in site.zoo.labels]
     named = ", ".join(labels[:LABELS_SHOWN]) + (", ..." if len(labels) > LABELS_SHOWN else "")
     return (
@@ -122,5 +139,5 @@ def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[
         f"try      curl --data-binary @{EXAMPLE} '{url}/classify?budget_ms=5'",
         f"docs     {url}/docs",
         f"metrics  {url}/metrics",
-        f"gRPC     {addresses.host}:{addresses.grpc_port}  mnv4serve.v1.Classifier",
+        f"gRPC     {host}:{addresses.grpc_port}  mnv4serve.v1.Classifier",
     )

@@ -60,7 +60,10 @@ def plot_frontier(views: Sequence[ArmView], file: Path, *, title: str) -> None:
     axes.set(xscale="log", xlabel="service p50, ms", ylabel="accuracy, %", title=title)
     axes.grid(visible=True, which="both", alpha=0.25)
     axes.legend(loc="lower right")
-    figure.savefig(file)
+    try:
+        figure.savefig(file)
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{file} cannot be drawn: {error}") from error
     plt.close(figure)
 
 

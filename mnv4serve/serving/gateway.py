@@ -128,7 +128,7 @@ class Gateway:
 
     def drain(self) -> None:
         """Go on serving, but report not ready so that callers go elsewhere."""
-        self.state = "draining"
+        self.state = "draining" if self._pools else "stopped"
         self.not_ready_reason = "the service is shutting down"
 
     def refuse_new(self) -> None:
@@ -146,7 +146,7 @@ class Gateway:
         try:
             self._check_state()
             picture = read_header(call.image, max_pixels=self.config.max_pixels)
-            job = self._admit(call, picture)
+            job = self._admit(call, picture, learn=True)
             ran = await self._pools[job.arm.device].run(job, call.image)
             return self._reply(call, ran)
         except ServeError as error:
@@ -201,13 +201,13 @@ class Gateway:
         if self.state == "stopped":
             raise Draining("the service is shutting down and takes no new work")
 
-    def _admit(self, call: Call, picture: Picture) -> Job:
+    def _admit(self, call: Call, picture: Picture, *, learn: bool = False) -> Job:
         request = Request(next(self._ids), picture, call.terms, call.received_ms)
         with self._lock:
             decision = admit(self._routings, request, now_ms=now_ms(), rules=self._rules)
             if isinstance(decision, Job):
                 return decision
-            if decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):
+            if learn and decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):
                 for routing in self._routings:
                     routing.predictor.refused()
         raise _error_of(decision, call.terms)

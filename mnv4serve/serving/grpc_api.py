@@ -7,15 +7,23 @@ refused and counted like any other bad request.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection
 
 from mnv4serve.domain import Call, Reply, Transport
-from mnv4serve.errors import BadImage, BadParameter, Expired, ServeError, SlowBody, TooLarge
-from mnv4serve.serving.health import HEALTH_SERVICE, health_handlers
+from mnv4serve.errors import (
+    BadImage,
+    BadParameter,
+    Draining,
+    Expired,
+    ServeError,
+    SlowBody,
+    TooLarge,
+)
+from mnv4serve.serving.health import HEALTH_SERVICE, POLL_S, health_handlers
 from mnv4serve.serving.messages import (
     STATUS,
     frame_error,
@@ -115,12 +123,23 @@ class _GrpcApi:
         room = asyncio.Semaphore(STREAM_IN_FLIGHT)
         writing = asyncio.Lock()
         async with asyncio.TaskGroup() as frames:
-            while (message := await context.read()) is not grpc.aio.EOF:
+            while (message := await self._next_frame(context)) is not grpc.aio.EOF:
                 received_ms = now_ms()
                 await room.acquire()
                 frame = frames.create_task(self._frame(message, received_ms, context, writing))
                 frame.add_done_callback(lambda _: room.release())
+        if self._gateway.state == "stopped":
+            raise Draining("the service is shutting down")
         return b""
+
+    async def _next_frame(self, context: Context) -> Any:  # noqa: ANN401  # bytes or grpc's EOF
+        """The next message of a stream, or its end once the service takes no new work."""
+        reading = asyncio.ensure_future(context.read())
+        while not (await asyncio.wait({reading}, timeout=POLL_S))[0]:
+            if self._gateway.state == "stopped":
+                reading.cancel()
+                return grpc.aio.EOF
+        return reading.result()
 
     async def _frame(
         self, message: bytes, received_ms: float, context: Context, writing: asyncio.Lock
@@ -138,10 +157,12 @@ class _GrpcApi:
             logger.exception(DEFECT, extra={"request_id": frame.request.request_id})
             answer = pb.ClassifyStreamReply(error=_frame_error(failure(error), frame))
         answer.frame_id = frame.frame_id
-        async with writing:  # grpc allows one write at a time
-            await context.write(answer.SerializeToString())
-        if reply is not None:
-            self._hand_over(reply)
+        try:
+            async with writing:  # grpc allows one write at a time
+                await context.write(answer.SerializeToString())
+        finally:
+            if reply is not None:
+                self._hand_over(reply)
 
     async def _reply(self, request: pb.ClassifyRequest, receiving: Awaitable[Call]) -> Reply:
         try:

@@ -32,7 +32,7 @@ def health_handlers(gateway: GatewayLike, *, services: Collection[str]) -> grpc.
 
     async def watch(request: Request, _: grpc.aio.ServicerContext) -> AsyncIterator[Response]:
         told = None
-        while True:
+        while told is None or gateway.state != "stopped":  # a watch must not hold up the end
             current = status(request.service)
             if current != told:
                 yield Response(status=current)

@@ -5,6 +5,8 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ import uvicorn
 import uvloop
 from typing_extensions import override
 
-from mnv4serve.config import ServiceConfig
+from mnv4serve.config import ServiceConfig, TlsConfig
 from mnv4serve.errors import BadConfig
 from mnv4serve.serving.gateway import Assembled, Gateway
 from mnv4serve.serving.grpc_api import make_server
@@ -55,6 +57,8 @@ async def _serve(
     gateway: Gateway, *, assemble: Assemble, announce: Callable[[Addresses], None]
 ) -> None:
     config = gateway.config
+    if config.tls is not None:
+        _check_tls(config.tls)
     with _bound(config.host, config.port) as listener:
         http = _http_server(gateway)
         grpc_server = make_server(gateway)
@@ -64,7 +68,7 @@ async def _serve(
         addresses = Addresses(config.host, listener.getsockname()[1], grpc_port)
         stop = _stop_event()
         try:
-            if await _finishes_first(asyncio.to_thread(assemble), stop, gateway):
+            if await _finishes_first(_in_daemon_thread(assemble), stop, gateway):
                 announce(addresses)
                 await stop.wait()
             await _drain(gateway, http, grpc_server, serving)
@@ -72,6 +76,31 @@ async def _serve(
             gateway.close()
             http.should_exit = True
             await asyncio.gather(serving, grpc_server.stop(0), return_exceptions=True)
+
+
+def _in_daemon_thread(assemble: Assemble) -> asyncio.Future[Assembled]:
+    """Not on the loop's executor, which is waited for at the end: measuring takes its time."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Assembled] = loop.create_future()
+
+    def settle(outcome: Assembled | Exception) -> None:
+        if done.cancelled():
+            return
+        if isinstance(outcome, Assembled):
+            done.set_result(outcome)
+        else:
+            done.set_exception(outcome)
+
+    def work() -> None:
+        try:
+            outcome: Assembled | Exception = assemble()
+        except Exception as error:  # noqa: BLE001  # raised where it is awaited
+            outcome = error
+        with contextlib.suppress(RuntimeError):  # stopped meanwhile: the loop is closed
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=work, name="assemble", daemon=True).start()
+    return done
 
 
 async def _finishes_first(
@@ -97,7 +126,8 @@ async def _drain(
     config = gateway.config
     gateway.drain()
     logger.info("draining", extra={"delay_s": config.drain_delay_s})
-    await asyncio.sleep(config.drain_delay_s)
+    if gateway.state == "draining":
+        await asyncio.sleep(config.drain_delay_s)
     gateway.refuse_new()
     http.should_exit = True
     await asyncio.gather(serving, grpc_server.stop(config.drain_timeout_s))
@@ -126,6 +156,7 @@ def _http_server(gateway: Gateway) -> uvicorn.Server:
             log_config=None,
             server_header=False,
             date_header=False,
+            backlog=BACKLOG,
             proxy_headers=False,
             timeout_graceful_shutdown=int(config.drain_timeout_s) or 1,
             ssl_certfile=None if tls is None else tls.certificate,
@@ -148,7 +179,7 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _add_port(server: grpc.aio.Server, config: ServiceConfig) -> int:
-    address = f"{config.host}:{config.grpc_port}"
+    address = f"{url_host(config.host)}:{config.grpc_port}"
     try:
         if config.tls is None:
             return int(server.add_insecure_port(address))
@@ -156,6 +187,20 @@ def _add_port(server: grpc.aio.Server, config: ServiceConfig) -> int:
         return int(server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
     except RuntimeError as error:
         raise BadConfig(_taken(config.host, config.grpc_port, "--grpc-port")) from error
+
+
+def url_host(host: str) -> str:
+    """A host as it stands before a port: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_tls(tls: TlsConfig) -> None:
+    """Raises BadConfig where the pair cannot be used, before anything listens."""
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls.certificate, tls.key)
+    except OSError as error:  # ssl's errors are OSErrors
+        raise BadConfig(f"tls: {tls.certificate} with {tls.key} cannot be used: {error}") from error
 
 
 def _taken(host: str, port: int, flag: str) -> str:

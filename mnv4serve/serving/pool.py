@@ -5,9 +5,11 @@ one; `lock` guards what both touch and is held for microseconds.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
 
 import numpy as np
@@ -15,12 +17,14 @@ from numpy.typing import NDArray
 
 from mnv4serve.backends import Backend
 from mnv4serve.domain import Arm, Plan, Stages
-from mnv4serve.errors import Expired
+from mnv4serve.errors import Busy, Draining, Expired
 from mnv4serve.router import planner
 from mnv4serve.router.planner import Rules, Run, dispatch, learn, learn_expired
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Job, Ledger
 from mnv4serve.serving.slot import MS_PER_S, Decode, Finished, Slot, Work, now_ms
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Pool:
         self._rules = rules
         self._lock = lock
         self._entries: dict[int, _Entry] = {}
+        self._closing = False
         self._slots: list[Slot] = []
 
     def start(self, decode: Decode) -> None:
@@ -82,9 +87,13 @@ class Pool:
         ]
 
     def close(self) -> None:
-        """Stop the slots after what they are executing, then free the backends."""
+        """Stop the slots after what they are executing, give up what waits, free the backends."""
+        with self._lock:
+            self._closing = True
         for slot in self._slots:
             slot.stop()
+        for entry in self._entries.values():
+            _settle(entry.done, Draining("the service is shutting down"))
         for backend in self._backends.values():
             backend.close()
 
@@ -96,8 +105,9 @@ class Pool:
         """
         entry = _Entry(job, image, self._loop.create_future())
         with self._lock:
+            if not self.routing.ledger.admit(job):  # another thread took the last place
+                raise Busy("the queue is full", smallest_feasible_budget_ms=inf, retry_after_ms=1.0)
             self._entries[job.id] = entry
-            self.routing.ledger.admit(job)
             self._dispatch()
         left_s = (job.expire_ms - now_ms()) / MS_PER_S
         timer = self._loop.call_later(left_s, self._expire, entry)
@@ -124,7 +134,10 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Give every idle slot its next job; the lock is held."""
-        while (run := dispatch(self.routing, now_ms=now_ms(), rules=self._rules)) is not None:
+        while not self._closing:
+            run = dispatch(self.routing, now_ms=now_ms(), rules=self._rules)
+            if run is None:
+                return
             entry = self._entries[run.job.id]
             entry.run = run
             arm = run.plan.arm
@@ -134,21 +147,29 @@ class Pool:
 
     def _finish(self, finished: Finished) -> None:
         """Called on the slot's thread."""
-        now = now_ms()
         with self._lock:
             entry = self._entries.pop(finished.job_id)
+            outcome = self._outcome(entry, finished)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_settle, entry.done, outcome)
+
+    def _outcome(self, entry: _Entry, finished: Finished) -> Ran | Exception:
+        """What becomes of the job; a defect of ours ends it, not the slot."""
+        try:
+            now = now_ms()
             self.routing.ledger.finish(finished.job_id, now)
             self._dispatch()
-            ran = self._ran(entry, finished, now)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_settle, entry.done, ran or finished.error)
+            return self._ran(entry, finished, now)
+        except Exception as defect:
+            logger.exception("slot_report_failed")
+            return defect
 
-    def _ran(self, entry: _Entry, finished: Finished, now: float) -> Ran | None:
-        """What the job came to, learnt from; None where it failed."""
+    def _ran(self, entry: _Entry, finished: Finished, now: float) -> Ran | Exception:
+        """The job's result, learnt from, or what it failed with."""
         run = entry.run
         assert run is not None
         if finished.logits is None:
-            return None
+            return finished.error or RuntimeError("a slot gave no result")
         stages = Stages(
             wait_ms=run.plan.wait_ms,
             decode_ms=finished.decode_ms,
@@ -159,10 +180,10 @@ class Pool:
         return Ran(run.plan, stages, finished.logits)
 
 
-def _settle(done: asyncio.Future[Ran], outcome: Ran | Exception | None) -> None:
+def _settle(done: asyncio.Future[Ran], outcome: Ran | Exception) -> None:
     if done.done():  # cancelled or expired meanwhile
         return
     if isinstance(outcome, Ran):
         done.set_result(outcome)
     else:
-        done.set_exception(outcome or RuntimeError("a slot gave no result"))
+        done.set_exception(outcome)

@@ -112,6 +112,8 @@ def test_doctor_tells_why_a_backend_is_not_used(tiny_environment: Environment) -
         (("serve", "--models", "/nowhere"), "holds no catalog.toml"),
         (("serve", "--config", "absent.yaml"), "absent.yaml cannot be read"),
         (("serve", "--engine", "ray"), "local"),
+        (("classify", __file__, "--budget-ms", "-5"), "budget_ms must be above 0"),
+        (("frontier", "--plot", "frontier.nonsense"), "cannot be drawn"),
         (("build", "huge@512"), "unknown variant 'huge@512'"),
         (("build", "--backend", "cuda"), "nothing to build"),
         (("eval", "absent"), "no folder"),
@@ -170,3 +172,29 @@ def test_missing_artifacts_are_built_by_build(
 
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "state" / "artifacts").glob("*/manifest.json"))) == 1
+
+
+def test_a_terminal_without_the_signs_gets_the_table_all_the_same(
+    tiny_environment: Environment,
+) -> None:
+    """Output in ASCII loses the marks, not the table."""
+    done = run({**tiny_environment, "PYTHONIOENCODING": "ascii"}, "frontier")
+
+    assert done.returncode == 0, done.stderr
+    assert "conv_small_035@64/cpu/fp32/cpu" in done.stdout
+
+
+def test_a_key_file_that_cannot_be_used_is_one_sentence(
+    tiny_environment: Environment, tmp_path: Path
+) -> None:
+    """TLS is checked before anything listens."""
+    config = tmp_path / "tls.yaml"
+    config.write_text("tls: {certificate: absent.pem, key: absent.key}\n", encoding="utf-8")
+
+    done = run(
+        tiny_environment, "serve", "--port", "0", "--grpc-port", "0", "--config", str(config)
+    )
+
+    assert done.returncode == 1
+    assert "tls: absent.pem" in done.stderr
+    assert "Traceback" not in done.stderr

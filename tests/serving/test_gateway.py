@@ -1,6 +1,7 @@
 """The request path on the real router, pools and decoder, with backends that do as told."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -340,3 +341,62 @@ async def test_a_rejection_before_the_gateway_is_counted_once() -> None:
     assert made.served[0].outcome is Outcome.INVALID
     assert made.served[0].transport is Transport.GRPC
     assert made.served[0].refused_reason == "bad_parameter"
+
+
+async def test_closing_gives_up_what_waits() -> None:
+    """Callers in the queue are told at once instead of waiting for their time to run out."""
+    made = rig({FAST: 1.0})
+    made.backends[FAST.id].gate.clear()
+    tasks = [asyncio.create_task(made.gateway.classify(call())) for _ in range(3)]
+    await _until_running(made)
+    await asyncio.sleep(0.01)
+    threading.Timer(0.05, made.backends[FAST.id].gate.set).start()
+
+    made.gateway.close()
+
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), timeout=2)
+    assert sum(isinstance(result, Draining) for result in results) == 2
+    assert made.backends[FAST.id].calls == 1
+
+
+async def test_draining_before_anything_is_loaded_refuses_at_once() -> None:
+    """A service that never became ready has nothing to go on serving with."""
+    made = rig(opened=False)
+
+    made.gateway.drain()
+
+    with pytest.raises(Draining):
+        await made.gateway.classify(call())
+
+
+async def test_a_defect_after_a_run_ends_the_request_and_not_the_slot() -> None:
+    """The slot serves on whatever goes wrong in learning from a run."""
+    async with running({FAST: 1.0}) as made:
+        predictor = made.pool.routing.predictor
+        learning, predictor.observe = predictor.observe, _fails  # type: ignore[method-assign]
+        with pytest.raises(Internal):
+            await made.gateway.classify(call())
+        predictor.observe = learning  # type: ignore[method-assign]
+
+        reply = await made.gateway.classify(call())
+
+    assert reply.plan.arm == FAST
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise RuntimeError("a defect")
+
+
+async def test_asking_for_plans_teaches_nothing() -> None:
+    """Refused plans do not wear down what the predictor has learnt."""
+    async with running({FAST: 1.0}) as made:
+        for _ in range(40):
+            made.backends[FAST.id].delay_ms = 20
+            await made.gateway.classify(call())
+        learnt = made.pool.routing.predictor.slowdown
+        terms = Terms(budget_ms=0.1, on_miss=OnMiss.REFUSE)
+        for _ in range(200):
+            with pytest.raises(Infeasible):
+                made.gateway.plan(call(terms=terms))
+
+    assert made.pool.routing.predictor.slowdown == learnt

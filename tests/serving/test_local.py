@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
+import grpc
 import httpx
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mnv4serve.client import Client
 from mnv4serve.errors import MnvError
+from mnv4serve.v1 import classifier_pb2_grpc
 from tests.serving.rig import jpeg
 
 READY_S = 60.0
@@ -136,6 +139,49 @@ def test_sigterm_finishes_what_is_in_flight(
     assert draining.headers["connection"] == "close"
     assert failures == []
     assert code == 0
+
+
+def test_sigterm_does_not_wait_for_an_open_watch_or_an_idle_stream(
+    tiny_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Callers that only listen do not hold up the end until the drain's own limit."""
+    with service(tiny_environment, tmp_path / "log") as running:
+        channel = grpc.insecure_channel(running.grpc.removeprefix("grpc://"))
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        stop_sending = Event()
+        stub = classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+        stream = stub.ClassifyStream(iter(lambda: stop_sending.wait() and None, None))
+        running.process.send_signal(signal.SIGTERM)
+
+        code = running.process.wait(timeout=15)  # the drain's own limit is 30 s
+
+        stop_sending.set()
+        stream.cancel()
+        channel.close()
+    assert code == 0
+
+
+def test_sigterm_while_starting_ends_it(tiny_environment: dict[str, str], tmp_path: Path) -> None:
+    """Nobody waits for a measurement whose result nobody will use."""
+    log = tmp_path / "log"
+    tiny_environment["MNV4SERVE_POOLS"] = "[{slots: 1, threads: 2}]"
+    with log.open("w", encoding="utf-8") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mnv4serve", "serve", "--port", "0", "--grpc-port", "0"],
+            env=tiny_environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    deadline = time.monotonic() + READY_S
+    while "getting ready" not in log.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    process.terminate()
+
+    assert process.wait(timeout=20) == 0
+    assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
 def test_the_pages_a_newcomer_clicks_are_there(
