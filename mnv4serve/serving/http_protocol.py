@@ -8,6 +8,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 WHOLE_BODY_BYTES = 1 << 20
 """uvicorn wakes the application for every piece and stops reading at 64 kB; a photo has more."""
+INFORMATIONAL = b"HTTP/1.1 1"
+"""How an interim response such as `100 Continue` begins."""
 
 
 class JoiningTransport:
@@ -23,9 +25,12 @@ class JoiningTransport:
         self._head: bytes | None = b""
 
     def write(self, data: bytes) -> None:
-        """Keep the first piece for the second; write all others at once."""
+        """Keep the head of the answer for what follows; write all else at once."""
         if self._head == b"":
-            self._head = data
+            if data.startswith(INFORMATIONAL):  # the caller waits for it to send its body
+                self._transport.write(data)
+            else:
+                self._head = data
             return
         self._transport.write(self._head + data if self._head else data)
         self._head = None
@@ -35,7 +40,10 @@ class JoiningTransport:
 
 
 class WholeBodyProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with one wake-up per body; larger and undeclared ones come in pieces."""
+    """uvicorn's protocol with one wake-up per body and one write per answer.
+
+    Bodies that are larger or that do not say their length come in pieces.
+    """
 
     declared = False
     """Whether the request says how long its body is, so that the application could refuse it."""

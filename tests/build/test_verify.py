@@ -170,7 +170,9 @@ def test_refuses_an_unaltered_fault_only(released: Released, tmp_path: Path) -> 
     """The altered catalog itself is fine: without a fault its artifact passes."""
     catalog = altered(released.catalog, released.zoo.variants[0], tmp_path, lambda _: None)
 
-    build_artifact(catalog, catalog.zoos["tiny"], TARGETS[0], state_dir=tmp_path / "state")
+    built = build_artifact(catalog, catalog.zoos["tiny"], TARGETS[0], state_dir=tmp_path / "state")
+
+    assert built.path.is_file()
 
 
 def test_deviation_is_relative_to_the_reference() -> None:

@@ -406,6 +406,24 @@ async def raw(address: str, *pieces: bytes, close: bool = False) -> bytes:
     return answer
 
 
+async def test_a_caller_who_waits_to_be_asked_for_the_body_is_asked(gateway: FakeGateway) -> None:
+    """`Expect: 100-continue`, as curl sends it for large files, is answered before the body."""
+    head = b"POST /classify HTTP/1.1\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    async with serving_http(gateway) as address:
+        _, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(head + b"Content-Length: 3\r\n\r\n")
+        asked = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), timeout=5)
+        writer.write(b"abc")
+        answer = await asyncio.wait_for(reader.read(), timeout=5)
+        writer.close()
+        await writer.wait_closed()
+
+    assert asked.startswith(b"HTTP/1.1 100 ")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 async def test_a_slow_body_is_cut_off() -> None:
     """The deadline covers the body as a whole, and the connection ends with the answer."""
     gateway = FakeGateway(config=ServiceConfig(read_timeout_s=0.05))
