@@ -10,6 +10,7 @@ from mnv4serve.domain import (
     ArmView,
     BackendName,
     Call,
+    Outcome,
     Plan,
     Precision,
     Prediction,
@@ -19,6 +20,8 @@ from mnv4serve.domain import (
     Transport,
 )
 from mnv4serve.errors import Busy, Infeasible, ServeError, code
+from mnv4serve.serving.frontier import LiveView, PoolView
+from mnv4serve.serving.traffic import ArmShare, Recent, Refused
 from mnv4serve.serving.wire import State
 
 ARM = Arm("conv_small@224", BackendName.CPU, Precision.BF16, "cpu", resolution=224, accuracy=0.8712)
@@ -40,6 +43,19 @@ VIEWS = (
     ArmView(ARM, p50_ms=1.125, p99_ms=1.5, expected_ms=3.25, resident=True, on_frontier=True),
     ArmView(
         UNCERTIFIED, p50_ms=16.5, p99_ms=None, expected_ms=None, resident=False, on_frontier=False
+    ),
+)
+LIVE = LiveView(
+    arms=VIEWS,
+    pools=(PoolView("cpu", slots=2, running=1, queue_depth=3, slowdown=1.25),),
+    recent=Recent(
+        requests=8,
+        span_ms=1500.0,
+        on_time_share=0.75,
+        p50_ms=3.5,
+        p99_ms=9.25,
+        arms={ARM.id: ArmShare(traffic_share=1.0, on_time_share=0.875)},
+        refusals=(Refused(250.0, Outcome.REFUSED, "busy", Transport.GRPC, 5.0),),
     ),
 )
 LABELS = ("tench", "dog", "cassette player", "chain saw", "church", "horn", "golf ball")
@@ -121,8 +137,8 @@ class FakeGateway:
             raise self.fails
         return PLAN
 
-    def frontier(self) -> Sequence[ArmView]:
-        return VIEWS
+    def frontier(self) -> LiveView:
+        return LIVE
 
     def reject(self, transport: Transport, request_id: str, error: ServeError) -> None:
         self.rejected.append((transport, request_id, error))

@@ -107,7 +107,7 @@ def _serve(site: Host, settings: ServiceConfig) -> None:
             return assemble(site, settings, metrics=metrics, progress=advance)
 
     def announce(addresses: Addresses) -> None:
-        stdout.print(arms_table(gateway.frontier(), live=True))
+        stdout.print(arms_table(gateway.frontier().arms, live=True))
         for line in (*_pool_lines(gateway), *_banner(site, settings, addresses)):
             stdout.print(Text(line), soft_wrap=True)
 

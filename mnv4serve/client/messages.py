@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from mnv4serve.client.values import Arm, ArmView, Asked, Frontier, Latency, Plan, Reply
+from mnv4serve.client.values import (
+    Arm,
+    ArmView,
+    Asked,
+    Frontier,
+    Latency,
+    Plan,
+    PoolView,
+    Recent,
+    Refusal,
+    Reply,
+)
 from mnv4serve.domain import Prediction
 from mnv4serve.errors import BadParameter
 from mnv4serve.v1 import classifier_pb2 as pb
@@ -63,14 +74,39 @@ def frontier_from_message(message: pb.GetFrontierReply) -> Frontier:
             ArmView(
                 arm=_arm(view.arm),
                 p50_ms=view.p50_ms,
-                p99_ms=view.p99_ms if view.HasField("p99_ms") else None,
-                expected_ms=view.expected_ms if view.HasField("expected_ms") else None,
+                p99_ms=_maybe(view, "p99_ms"),
+                expected_ms=_maybe(view, "expected_ms"),
                 resident=view.resident,
                 on_frontier=view.on_frontier,
+                traffic_share=_maybe(view, "traffic_share"),
+                on_time_share=_maybe(view, "on_time_share"),
             )
             for view in message.arms
         ),
+        pools=tuple(
+            PoolView(pool.device, pool.slots, pool.running, pool.queue_depth, pool.slowdown)
+            for pool in message.pools
+        ),
+        recent=_recent(message.recent),
     )
+
+
+def _recent(message: pb.RecentTraffic) -> Recent:
+    return Recent(
+        requests=message.requests,
+        span_ms=message.span_ms,
+        on_time_share=_maybe(message, "on_time_share"),
+        p50_ms=_maybe(message, "p50_ms"),
+        p99_ms=_maybe(message, "p99_ms"),
+        refusals=tuple(
+            Refusal(one.ago_ms, one.outcome, one.reason, one.transport, one.budget_ms)
+            for one in message.refusals
+        ),
+    )
+
+
+def _maybe(message: Any, name: str) -> float | None:  # noqa: ANN401  # messages share no type
+    return float(getattr(message, name)) if message.HasField(name) else None
 
 
 def _arm(message: pb.Arm) -> Arm:
@@ -80,7 +116,7 @@ def _arm(message: pb.Arm) -> Arm:
         backend=message.backend,
         precision=message.precision,
         device=message.device,
-        accuracy=message.accuracy if message.HasField("accuracy") else None,
+        accuracy=_maybe(message, "accuracy"),
         simulated=message.simulated,
     )
 

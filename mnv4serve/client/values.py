@@ -88,14 +88,53 @@ class ArmView:
     expected_ms: float | None
     resident: bool
     on_frontier: bool
+    traffic_share: float | None
+    on_time_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One pool at the moment of asking."""
+
+    device: str
+    slots: int
+    running: int
+    queue_depth: int
+    slowdown: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One request that got no answer."""
+
+    ago_ms: float
+    outcome: str
+    reason: str
+    transport: str
+    budget_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What the last requests came to, at most a thousand and none older than a minute."""
+
+    requests: int
+    span_ms: float
+    on_time_share: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    refusals: tuple[Refusal, ...]
+    """Newest first, however long ago."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """The arms of a service, fastest first."""
+    """A service as it is now: its arms, fastest first, its pools, its recent traffic."""
 
     zoo: str
     arms: tuple[ArmView, ...]
+    pools: tuple[PoolView, ...]
+    recent: Recent
 
 
 def reply_from_json(json: Json) -> Reply:
@@ -149,8 +188,14 @@ def frontier_from_json(json: Json) -> Frontier:
                 expected_ms=view["expected_ms"],
                 resident=view["resident"],
                 on_frontier=view["on_frontier"],
+                traffic_share=view["traffic_share"],
+                on_time_share=view["on_time_share"],
             )
             for view in json["arms"]
+        ),
+        pools=tuple(PoolView(**pool) for pool in json["pools"]),
+        recent=Recent(
+            **json["recent"] | {"refusals": tuple(Refusal(**r) for r in json["recent"]["refusals"])}
         ),
     )
 

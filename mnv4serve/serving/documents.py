@@ -1,9 +1,9 @@
 """Domain values as the JSON documents of the HTTP interface."""
 
-from collections.abc import Sequence
-
 from mnv4serve.domain import Arm, ArmView, Plan, Reply, Terms
 from mnv4serve.errors import ServeError, code
+from mnv4serve.serving.frontier import LiveView, PoolView
+from mnv4serve.serving.traffic import ArmShare, Recent, Refused
 from mnv4serve.serving.wire import hints
 
 Document = dict[str, object]
@@ -50,8 +50,17 @@ def plan_document(plan: Plan, *, zoo: str, terms: Terms, request_id: str) -> Doc
     }
 
 
-def frontier_document(zoo: str, views: Sequence[ArmView]) -> Document:
-    return {"zoo": zoo, "arms": [_view(view) for view in views]}
+def frontier_document(zoo: str, live: LiveView) -> Document:
+    recent = live.recent
+    return {
+        "zoo": zoo,
+        "arms": [
+            _view(view) | _share(recent.arms.get(view.arm.id), some=bool(recent.arms))
+            for view in live.arms
+        ],
+        "pools": [_pool(pool) for pool in live.pools],
+        "recent": _recent(recent),
+    }
 
 
 def problem_document(error: ServeError, *, status: int, instance: str, request_id: str) -> Document:
@@ -91,4 +100,45 @@ def _view(view: ArmView) -> Document:
         "expected_ms": view.expected_ms,
         "resident": view.resident,
         "on_frontier": view.on_frontier,
+    }
+
+
+def _share(share: ArmShare | None, *, some: bool) -> Document:
+    """Without any answer at all no share is known; without one of its own, none is on time."""
+    if share is None:
+        return {"traffic_share": 0.0 if some else None, "on_time_share": None}
+    return {
+        "traffic_share": round(share.traffic_share, 4),
+        "on_time_share": round(share.on_time_share, 4),
+    }
+
+
+def _pool(pool: PoolView) -> Document:
+    return {
+        "device": pool.device,
+        "slots": pool.slots,
+        "running": pool.running,
+        "queue_depth": pool.queue_depth,
+        "slowdown": round(pool.slowdown, 4),
+    }
+
+
+def _recent(recent: Recent) -> Document:
+    return {
+        "requests": recent.requests,
+        "span_ms": round(recent.span_ms, 1),
+        "on_time_share": recent.on_time_share,
+        "p50_ms": recent.p50_ms,
+        "p99_ms": recent.p99_ms,
+        "refusals": [_refused(one) for one in recent.refusals],
+    }
+
+
+def _refused(one: Refused) -> Document:
+    return {
+        "ago_ms": round(one.ago_ms, 1),
+        "outcome": one.outcome,
+        "reason": one.reason,
+        "transport": one.transport,
+        "budget_ms": one.budget_ms,
     }

@@ -47,9 +47,10 @@ from mnv4serve.router import planner
 from mnv4serve.router.planner import Request, Rules, admit
 from mnv4serve.router.policy import Refusal, RefusalKind
 from mnv4serve.router.schedule import Job
-from mnv4serve.serving.frontier import live_views
+from mnv4serve.serving.frontier import LiveView, live_views, pool_views
 from mnv4serve.serving.pool import Pool, Ran
 from mnv4serve.serving.slot import Decode, now_ms
+from mnv4serve.serving.traffic import Traffic
 from mnv4serve.serving.wire import State
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Gateway:
         self.state: State = "starting"
         self.not_ready_reason = "arms are being built, loaded and measured"
         self._observe = observe
+        self._traffic = Traffic()
         self._rules = Rules(config.on_time_target, config.late_limit_ms)
         self._ids = itertools.count()
         self._pools: Mapping[str, Pool] = {}
@@ -166,10 +168,13 @@ class Gateway:
         picture = read_header(call.image, max_pixels=self.config.max_pixels)
         return self._admit(call, picture).plan
 
-    def frontier(self) -> list[ArmView]:
-        """Every arm, with the whole latency that a typical photo would see now."""
+    def frontier(self) -> LiveView:
+        """Every arm with what a typical photo would see now, the pools and the recent traffic."""
+        now = now_ms()
         with self._lock:
-            return live_views(self._views, self._routings, now_ms=now_ms())
+            arms = live_views(self._views, self._routings, now_ms=now)
+            pools = pool_views(self._routings)
+        return LiveView(arms, pools, self._traffic.recent(now_ms=now))
 
     def reject(
         self,
@@ -183,7 +188,7 @@ class Gateway:
         outcome = next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
         reason = code(type(error))
         terms = terms or Terms(budget_ms=self.config.default_budget_ms)
-        self._observe(Served(request_id, transport, terms, outcome, refused_reason=reason))
+        self._account(Served(request_id, transport, terms, outcome, refused_reason=reason))
 
     def replied(self, reply: Reply, transport: Transport, handed_over_ms: float) -> None:
         """Account for an answer, once it has been handed to the transport."""
@@ -193,7 +198,11 @@ class Gateway:
             predictor.observe_reply(total_ms - reply.stages.total_ms)
         outcome = Outcome.ON_TIME if total_ms <= reply.terms.budget_ms else Outcome.LATE
         stages = replace(reply.stages, total_ms=total_ms)
-        self._observe(Served(reply.request_id, transport, reply.terms, outcome, reply.plan, stages))
+        self._account(Served(reply.request_id, transport, reply.terms, outcome, reply.plan, stages))
+
+    def _account(self, served: Served) -> None:
+        self._traffic.observe(served, now_ms=now_ms())
+        self._observe(served)
 
     def _check_state(self) -> None:
         if self.state == "starting":

@@ -1,6 +1,6 @@
 """Domain values as the messages of the gRPC interface, and its errors as google.rpc.Status."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -9,7 +9,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.domain import Arm, ArmView, OnMiss, Plan, Reason, Reply, Terms
+from mnv4serve.domain import Arm, OnMiss, Plan, Reason, Reply, Terms
 from mnv4serve.errors import (
     ArmDown,
     BadImage,
@@ -30,6 +30,7 @@ from mnv4serve.errors import (
     UnsupportedMedia,
     code,
 )
+from mnv4serve.serving.frontier import LiveView
 from mnv4serve.serving.terms import (
     checked_backend,
     checked_budget,
@@ -37,6 +38,7 @@ from mnv4serve.serving.terms import (
     checked_top_k,
     checked_variant,
 )
+from mnv4serve.serving.traffic import ArmShare, Recent
 from mnv4serve.serving.wire import hints
 from mnv4serve.v1 import classifier_pb2 as pb
 
@@ -134,7 +136,8 @@ def plan_message(plan: Plan, *, terms: Terms, request_id: str) -> pb.PlanReply:
     )
 
 
-def frontier_message(zoo: str, views: Sequence[ArmView]) -> pb.GetFrontierReply:
+def frontier_message(zoo: str, live: LiveView) -> pb.GetFrontierReply:
+    shares = live.recent.arms
     return pb.GetFrontierReply(
         zoo=zoo,
         arms=[
@@ -145,8 +148,46 @@ def frontier_message(zoo: str, views: Sequence[ArmView]) -> pb.GetFrontierReply:
                 expected_ms=view.expected_ms,
                 resident=view.resident,
                 on_frontier=view.on_frontier,
+                **_share(shares.get(view.arm.id), some=bool(shares)),
             )
-            for view in views
+            for view in live.arms
+        ],
+        pools=[
+            pb.PoolView(
+                device=pool.device,
+                slots=pool.slots,
+                running=pool.running,
+                queue_depth=pool.queue_depth,
+                slowdown=pool.slowdown,
+            )
+            for pool in live.pools
+        ],
+        recent=_recent(live.recent),
+    )
+
+
+def _share(share: ArmShare | None, *, some: bool) -> dict[str, float]:
+    if share is None:
+        return {"traffic_share": 0.0} if some else {}
+    return {"traffic_share": share.traffic_share, "on_time_share": share.on_time_share}
+
+
+def _recent(recent: Recent) -> pb.RecentTraffic:
+    return pb.RecentTraffic(
+        requests=recent.requests,
+        span_ms=recent.span_ms,
+        on_time_share=recent.on_time_share,
+        p50_ms=recent.p50_ms,
+        p99_ms=recent.p99_ms,
+        refusals=[
+            pb.Refusal(
+                ago_ms=one.ago_ms,
+                outcome=one.outcome,
+                reason=one.reason,
+                transport=one.transport,
+                budget_ms=one.budget_ms,
+            )
+            for one in recent.refusals
         ],
     )
 

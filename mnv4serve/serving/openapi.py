@@ -5,7 +5,7 @@ from importlib.metadata import version
 from importlib.resources import files
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.domain import BackendName, OnMiss, Precision, Reason
+from mnv4serve.domain import BackendName, OnMiss, Outcome, Precision, Reason, Transport
 from mnv4serve.errors import NotReady, ServeError, Unauthorized, code, leaves
 from mnv4serve.serving.answers import CLIENT_CLOSED_REQUEST, STATUS
 from mnv4serve.serving.documents import Document
@@ -167,19 +167,21 @@ def _schemas() -> Document:
     flag: Document = {"type": "boolean"}
     share: Document = {"type": "number", "minimum": 0, "maximum": 1}
     maybe: Document = {"type": ["number", "null"]}
+    maybe_share: Document = {**share, "type": ["number", "null"]}
     arm: Document = {
         "arm": {"type": "string", "description": "variant/backend/precision/device"},
         "variant": text,
         "backend": _enum(BackendName),
         "precision": _enum(Precision),
         "device": text,
-        "accuracy": {**share, "type": ["number", "null"]},
+        "accuracy": maybe_share,
     }
     choice = _object({"reason": _enum(Reason), "on_time_probability": share})
     prediction = _object({"label": text, "index": {"type": "integer"}, "probability": share})
     common: Document = {"zoo": text, **arm, "budget_ms": number, "plan": choice, "request_id": text}
     stages = ("wait", "decode", "service", "predicted")
     view = {**arm, "p50_ms": number, "p99_ms": maybe, "expected_ms": maybe}
+    shares: Document = {"traffic_share": maybe_share, "on_time_share": maybe_share}
     return {
         "Reply": _object(
             {
@@ -200,10 +202,12 @@ def _schemas() -> Document:
                 "arms": {
                     "type": "array",
                     "items": _object(
-                        {**view, "resident": flag, "on_frontier": flag},
+                        {**view, "resident": flag, "on_frontier": flag, **shares},
                         optional={"simulated": flag},
                     ),
                 },
+                "pools": {"type": "array", "items": _pool_schema()},
+                "recent": _recent_schema(maybe, maybe_share),
             }
         ),
         "State": _object({"state": text}),
@@ -219,6 +223,33 @@ def _schemas() -> Document:
             optional={"smallest_feasible_budget_ms": number, "retry_after_ms": number},
         ),
     }
+
+
+def _pool_schema() -> Document:
+    count: Document = {"type": "integer", "minimum": 0}
+    counts = dict.fromkeys(("slots", "running", "queue_depth"), count)
+    return _object({"device": {"type": "string"}, **counts, "slowdown": {"type": "number"}})
+
+
+def _recent_schema(maybe: Document, maybe_share: Document) -> Document:
+    number: Document = {"type": "number"}
+    refusal = {
+        "ago_ms": number,
+        "outcome": _enum(Outcome),
+        "reason": {"type": "string"},
+        "transport": _enum(Transport),
+        "budget_ms": number,
+    }
+    return _object(
+        {
+            "requests": {"type": "integer", "minimum": 0},
+            "span_ms": number,
+            "on_time_share": maybe_share,
+            "p50_ms": maybe,
+            "p99_ms": maybe,
+            "refusals": {"type": "array", "items": _object(refusal)},
+        }
+    )
 
 
 def _object(required: Document, *, optional: Document | None = None) -> Document:

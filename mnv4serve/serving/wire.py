@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.domain import ArmView, Call, Plan, Reply, Transport
+from mnv4serve.domain import Call, Plan, Reply, Transport
 from mnv4serve.errors import Busy, Cancelled, Infeasible, Internal, ServeError, Unauthorized
+from mnv4serve.serving.frontier import LiveView
 
 State = Literal["starting", "ready", "draining", "stopped"]
 
@@ -42,7 +43,7 @@ class GatewayLike(Protocol):
         """The decision without running it; raises ServeError."""
         ...
 
-    def frontier(self) -> Sequence[ArmView]: ...
+    def frontier(self) -> LiveView: ...
 
     def reject(self, transport: Transport, request_id: str, error: ServeError) -> None:
         """Counts a request that failed before it reached `classify`."""

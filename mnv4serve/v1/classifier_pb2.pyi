@@ -182,25 +182,77 @@ class GetFrontierRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetFrontierReply(_message.Message):
-    __slots__ = ("zoo", "arms")
+    __slots__ = ("zoo", "arms", "pools", "recent")
     ZOO_FIELD_NUMBER: _ClassVar[int]
     ARMS_FIELD_NUMBER: _ClassVar[int]
+    POOLS_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
     zoo: str
     arms: _containers.RepeatedCompositeFieldContainer[ArmView]
-    def __init__(self, zoo: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmView, _Mapping]]] = ...) -> None: ...
+    pools: _containers.RepeatedCompositeFieldContainer[PoolView]
+    recent: RecentTraffic
+    def __init__(self, zoo: _Optional[str] = ..., arms: _Optional[_Iterable[_Union[ArmView, _Mapping]]] = ..., pools: _Optional[_Iterable[_Union[PoolView, _Mapping]]] = ..., recent: _Optional[_Union[RecentTraffic, _Mapping]] = ...) -> None: ...
 
 class ArmView(_message.Message):
-    __slots__ = ("arm", "p50_ms", "p99_ms", "expected_ms", "resident", "on_frontier")
+    __slots__ = ("arm", "p50_ms", "p99_ms", "expected_ms", "resident", "on_frontier", "traffic_share", "on_time_share")
     ARM_FIELD_NUMBER: _ClassVar[int]
     P50_MS_FIELD_NUMBER: _ClassVar[int]
     P99_MS_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_MS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_FIELD_NUMBER: _ClassVar[int]
     ON_FRONTIER_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_SHARE_FIELD_NUMBER: _ClassVar[int]
+    ON_TIME_SHARE_FIELD_NUMBER: _ClassVar[int]
     arm: Arm
     p50_ms: float
     p99_ms: float
     expected_ms: float
     resident: bool
     on_frontier: bool
-    def __init__(self, arm: _Optional[_Union[Arm, _Mapping]] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., expected_ms: _Optional[float] = ..., resident: _Optional[bool] = ..., on_frontier: _Optional[bool] = ...) -> None: ...
+    traffic_share: float
+    on_time_share: float
+    def __init__(self, arm: _Optional[_Union[Arm, _Mapping]] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., expected_ms: _Optional[float] = ..., resident: _Optional[bool] = ..., on_frontier: _Optional[bool] = ..., traffic_share: _Optional[float] = ..., on_time_share: _Optional[float] = ...) -> None: ...
+
+class PoolView(_message.Message):
+    __slots__ = ("device", "slots", "running", "queue_depth", "slowdown")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    SLOWDOWN_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    slots: int
+    running: int
+    queue_depth: int
+    slowdown: float
+    def __init__(self, device: _Optional[str] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., queue_depth: _Optional[int] = ..., slowdown: _Optional[float] = ...) -> None: ...
+
+class RecentTraffic(_message.Message):
+    __slots__ = ("requests", "span_ms", "on_time_share", "p50_ms", "p99_ms", "refusals")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    SPAN_MS_FIELD_NUMBER: _ClassVar[int]
+    ON_TIME_SHARE_FIELD_NUMBER: _ClassVar[int]
+    P50_MS_FIELD_NUMBER: _ClassVar[int]
+    P99_MS_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    requests: int
+    span_ms: float
+    on_time_share: float
+    p50_ms: float
+    p99_ms: float
+    refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
+    def __init__(self, requests: _Optional[int] = ..., span_ms: _Optional[float] = ..., on_time_share: _Optional[float] = ..., p50_ms: _Optional[float] = ..., p99_ms: _Optional[float] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("ago_ms", "outcome", "reason", "transport", "budget_ms")
+    AGO_MS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_MS_FIELD_NUMBER: _ClassVar[int]
+    ago_ms: float
+    outcome: str
+    reason: str
+    transport: str
+    budget_ms: float
+    def __init__(self, ago_ms: _Optional[float] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ..., transport: _Optional[str] = ..., budget_ms: _Optional[float] = ...) -> None: ...

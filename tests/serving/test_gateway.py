@@ -285,15 +285,31 @@ async def test_the_real_hand_over_decides_between_on_time_and_late() -> None:
     assert [record.outcome for record in made.served] == [Outcome.ON_TIME, Outcome.LATE]
 
 
+async def test_the_live_view_counts_answers_and_refusals() -> None:
+    """Whoever watches sees what was answered, by which arm, and what was refused and why."""
+    async with running({FAST: 1.0}) as made:
+        reply = await made.gateway.classify(call(terms=Terms(budget_ms=200)))
+        made.gateway.replied(reply, Transport.HTTP, reply.received_ms + 100)
+        with pytest.raises(Infeasible):
+            await made.gateway.classify(call(terms=Terms(budget_ms=0.001, on_miss=OnMiss.REFUSE)))
+
+        live = made.gateway.frontier()
+
+    assert (live.recent.requests, live.recent.on_time_share) == (2, 0.5)
+    assert live.recent.arms[FAST.id].traffic_share == 1.0
+    assert [one.reason for one in live.recent.refusals] == ["infeasible"]
+    assert [(pool.device, pool.slots, pool.queue_depth) for pool in live.pools] == [("cpu", 1, 0)]
+
+
 async def test_the_live_frontier_shows_what_a_request_would_see_now() -> None:
     """Expected latencies grow with the queue."""
     async with running({FAST: 50.0}) as made:
-        idle = made.gateway.frontier()[0].expected_ms
+        idle = made.gateway.frontier().arms[0].expected_ms
         made.backends[FAST.id].gate.clear()
         task = asyncio.create_task(made.gateway.classify(call()))
         await _until_running(made)
 
-        busy = made.gateway.frontier()[0].expected_ms
+        busy = made.gateway.frontier().arms[0].expected_ms
 
         made.backends[FAST.id].gate.set()
         await task

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mnv4serve.client import AsyncClient
+from mnv4serve.client.values import PoolView, Refusal
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import BackendName, OnMiss, Terms, Transport
 from mnv4serve.errors import (
@@ -282,6 +283,19 @@ async def test_the_frontier_arrives_whole(client: AsyncClient) -> None:
     assert (certified.resident, certified.on_frontier) == (True, True)
     assert (uncertified.p99_ms, uncertified.expected_ms) == (None, None)
     assert (uncertified.arm.accuracy, uncertified.arm.simulated) == (None, True)
+    assert (certified.traffic_share, certified.on_time_share) == (1.0, 0.875)
+    assert (uncertified.traffic_share, uncertified.on_time_share) == (0.0, None)
+
+
+async def test_pools_and_recent_traffic_arrive_whole(client: AsyncClient) -> None:
+    """Whoever watches sees the same over both protocols."""
+    frontier = await client.frontier()
+
+    recent = frontier.recent
+    assert frontier.pools == (PoolView("cpu", 2, 1, 3, 1.25),)
+    assert (recent.requests, recent.span_ms) == (8, 1500.0)
+    assert (recent.on_time_share, recent.p50_ms, recent.p99_ms) == (0.75, 3.5, 9.25)
+    assert recent.refusals == (Refusal(250.0, "refused", "busy", "grpc", 5.0),)
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 129])
