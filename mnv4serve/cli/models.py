@@ -94,7 +94,10 @@ def train(
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option()] = 2e-3,
     schedule: Annotated[
-        str, typer.Option(metavar="SHARE:PX,...", help="Resolutions by share of the epochs.")
+        str,
+        typer.Option(
+            metavar="SHARE:PX,...", help="Resolutions by share of the epochs; 0.2:96+160 draws one."
+        ),
     ] = "0.6:96,0.3:128,0.1:160",
     mixup: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
     cutmix: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
@@ -133,10 +136,10 @@ def _require_torch() -> None:
         raise TrainError("training needs torch: install mnv4serve[train]")
 
 
-def _schedule(text: str) -> list[tuple[float, int]]:
+def _schedule(text: str) -> list[tuple[float, tuple[int, ...]]]:
     try:
         parts = [part.split(":") for part in text.split(",")]
-        return [(float(share), int(resolution)) for share, resolution in parts]
+        return [(float(share), tuple(map(int, sizes.split("+")))) for share, sizes in parts]
     except ValueError as error:
         raise TrainError(f"a schedule looks like 0.6:96,0.4:128, not {text!r}") from error
 

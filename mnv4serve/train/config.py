@@ -3,13 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from mnv4serve.arch.model import check_resolution
 from mnv4serve.arch.specs import ARCHITECTURES
 from mnv4serve.train.augment import Augmentation
 
-Schedule = tuple[tuple[float, int], ...]
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, int) else value
+
+
+Resolutions = Annotated[tuple[int, ...], BeforeValidator(_several), Field(min_length=1)]
+Schedule = tuple[tuple[float, Resolutions], ...]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -35,8 +41,8 @@ class TrainConfig(BaseModel):
     learning_rate: Positive = 2e-3
     weight_decay: NotNegative = 0.05
     warmup_epochs: NotNegative = 3.0
-    schedule: Schedule = ((0.6, 96), (0.3, 128), (0.1, 160))
-    """Shares of the epochs with the resolution each trains at."""
+    schedule: Schedule = ((0.6, (96,)), (0.3, (128,)), (0.1, (160,)))
+    """Shares of the epochs with the resolutions that each batch of them draws from."""
     label_smoothing: Fraction = 0.1
     ema: Fraction = 0.998
     drop_path: Fraction | None = None
@@ -57,8 +63,9 @@ class TrainConfig(BaseModel):
     @field_validator("schedule")
     @classmethod
     def _whole(cls, schedule: Schedule) -> Schedule:
-        for share, resolution in schedule:
-            check_resolution(resolution, resolution)
+        for share, resolutions in schedule:
+            for resolution in resolutions:
+                check_resolution(resolution, resolution)
             if share <= 0:
                 raise ValueError("each part of the schedule needs a share above 0")
         if abs(sum(share for share, _ in schedule) - 1) > SHARE_TOLERANCE:
@@ -77,14 +84,19 @@ class TrainConfig(BaseModel):
     def cache_folder(self) -> Path:
         return self.cache or self.out / "cache"
 
-    def resolution_at(self, epoch: int) -> int:
-        """The training resolution of an epoch, counted from 0."""
+    def resolutions_at(self, epoch: int) -> tuple[int, ...]:
+        """The training resolutions of an epoch, counted from 0."""
         passed = 0.0
-        for share, resolution in self.schedule:
+        for share, resolutions in self.schedule:
             passed += share
             if epoch + 0.5 < passed * self.epochs:
-                return resolution
+                return resolutions
         return self.schedule[-1][1]
+
+    def work_of(self, epoch: int) -> float:
+        """Of an epoch relative to others: it grows with the pixels."""
+        resolutions = self.resolutions_at(epoch)
+        return sum(resolution**2 for resolution in resolutions) / len(resolutions)
 
     def command(self) -> str:
         """The command line of this run, without the folders of one machine."""
@@ -97,6 +109,21 @@ class TrainConfig(BaseModel):
         return self.model_dump(mode="json", exclude=set(LOCAL_FIELDS))
 
 
+def schedule_text(schedule: Schedule) -> str:
+    """A schedule as the command line takes it."""
+    return ",".join(f"{share}:{'+'.join(map(str, sizes))}" for share, sizes in schedule)
+
+
+class SetPoint(BaseModel):
+    """How the student did on one set of a mixture during an epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    loss: float
+    accuracy: float
+    """Share of the views whose largest logit is the target's largest."""
+
+
 class Epoch(BaseModel):
     """One point of the training curve."""
 
@@ -105,11 +132,14 @@ class Epoch(BaseModel):
     epoch: int
     """Counted from 0."""
     resolution: int
+    """The largest, where several were drawn from."""
     loss: float
     dev_accuracy: float
     """Of the averaged weights, with the statistics that training left behind."""
     seconds: float
     pictures_per_s: float
+    sets: dict[str, SetPoint] = {}
+    """By name, where the pictures come from a mixture."""
 
 
 class RunRecord(BaseModel):
@@ -138,7 +168,7 @@ def _flags(settings: BaseModel, defaults: BaseModel, *, skip: frozenset[str]) ->
         if isinstance(value, BaseModel):
             flags += _flags(value, default, skip=skip)
         elif isinstance(value, tuple):
-            flags.append(f"--{name} " + ",".join(f"{share}:{size}" for share, size in value))
+            flags.append(f"--{name} {schedule_text(value)}")
         else:
             flags.append(f"--{name.replace('_', '-')} {value}")
     return flags

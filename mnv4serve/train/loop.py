@@ -1,22 +1,20 @@
-"""Trains one architecture from scratch on a folder of class folders."""
+"""Trains one network on a folder of class folders, epoch by epoch."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.random import Generator
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnv4serve.errors import TrainError
-from mnv4serve.train.augment import augment, mix
 from mnv4serve.train.checkpoint import save_checkpoint, write_whole
 from mnv4serve.train.config import Epoch, RunRecord, TrainConfig
 from mnv4serve.train.data import Pictures
 from mnv4serve.train.evaluate import Labelled, accuracy
+from mnv4serve.train.feed import Batch, Feed, LabelledFeed
 from mnv4serve.train.optimise import learning_rate
 from mnv4serve.train.run import (
     Run,
@@ -27,11 +25,9 @@ from mnv4serve.train.run import (
     snapshot,
     training_pictures,
 )
+from mnv4serve.train.tally import Tally
 
 __all__ = ["Progress", "Report", "RunRecord", "TrainConfig", "train"]
-
-SOURCE_OVERSIZE = 1.5
-"""Training pictures are kept this much larger than the resolution, so that crops stay sharp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +43,12 @@ class Report:
 
 
 Progress = Callable[[Report], None]
+MakeFeed = Callable[[TrainConfig, Pictures], Feed]
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> RunRecord:
+def train(
+    config: TrainConfig, progress: Progress | None = None, make_feed: MakeFeed = LabelledFeed
+) -> RunRecord:
     """Train to the last epoch, going on from a checkpoint where there is one."""
     report = progress or _silent
     if config.threads:
@@ -57,7 +56,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> RunRecord:
     pictures = training_pictures(config, Decoding(report))
     run = restore(config, pictures) if config.resume else None
     run = run or begin(config, pictures)
-    trainer = Trainer(config, run, pictures, report)
+    trainer = Trainer(config, run, pictures, make_feed(config, pictures), report)
     while len(run.curve) < config.epochs:
         run.curve.append(trainer.epoch())
         save_checkpoint(config.checkpoint, snapshot(config, run, pictures))
@@ -69,64 +68,53 @@ def train(config: TrainConfig, progress: Progress | None = None) -> RunRecord:
 class Trainer:
     """Runs one epoch at a time; what it does depends on the seed and the epoch's number only."""
 
-    def __init__(self, config: TrainConfig, run: Run, pictures: Pictures, report: Progress) -> None:
+    def __init__(
+        self, config: TrainConfig, run: Run, pictures: Pictures, feed: Feed, report: Progress
+    ) -> None:
         self.config = config
         self.run = run
         self.pictures = pictures
+        self.feed = feed
         self.report = report
-        self.work = [config.resolution_at(epoch) ** 2 for epoch in range(config.epochs)]
+        self.work = [config.work_of(epoch) for epoch in range(config.epochs)]
         self.work_before = sum(self.work[: len(run.curve)])
         self.began = time.monotonic()
-        self.resolution = 0
-        self.train: Labelled
+        self.dev_resolution = 0
         self.dev: Labelled
 
     def epoch(self) -> Epoch:
         """One pass over the training pictures, then the average's accuracy on the dev split."""
         number = len(self.run.curve)
-        resolution = self.config.resolution_at(number)
-        self.prepare(resolution)
+        resolutions = self.config.resolutions_at(number)
+        self.prepare(resolutions)
         random = np.random.default_rng([self.config.seed, number])
-        began = time.monotonic()
-        losses: list[float] = []
+        began, tally = time.monotonic(), Tally()
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(self.config.seed + number)
-            for images, targets in self.batches(random):
-                passed = number + len(losses) * self.config.batch_size / len(self.train.labels)
-                losses.append(step(self.config, self.run, images, targets, passed))
-                self.tell(passed, losses, time.monotonic() - began)
+            for batch in self.feed.batches(number, random):
+                passed = number + tally.steps / self.feed.steps
+                step(self.config, self.run, batch, passed, tally)
+                self.tell(passed, tally, time.monotonic() - began)
         seconds = time.monotonic() - began
         return Epoch(
             epoch=number,
-            resolution=resolution,
-            loss=sum(losses) / len(losses),
-            dev_accuracy=accuracy(self.run.average, self.dev, resolution),
+            resolution=max(resolutions),
+            loss=tally.loss,
+            dev_accuracy=accuracy(self.run.average, self.dev, max(resolutions)),
             seconds=seconds,
-            pictures_per_s=len(losses) * self.config.batch_size / seconds,
+            pictures_per_s=tally.steps * self.config.batch_size / seconds,
+            sets=tally.sets(),
         )
 
-    def prepare(self, resolution: int) -> None:
-        """Bring both splits into memory at the size that a resolution needs."""
-        if resolution == self.resolution:
-            return
-        oversize = min(int(resolution * SOURCE_OVERSIZE), self.config.picture_size)
-        self.train = labelled(self.pictures, max(oversize, resolution), dev=False)
-        self.dev = labelled(self.pictures, resolution, dev=True)
-        self.resolution = resolution
+    def prepare(self, resolutions: tuple[int, ...]) -> None:
+        """Bring both splits into memory at the sizes that an epoch needs."""
+        self.feed.prepare(resolutions)
+        if self.dev_resolution != max(resolutions):
+            self.dev_resolution = max(resolutions)
+            self.dev = labelled(self.pictures, self.dev_resolution, dev=True)
 
-    def batches(self, random: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented pictures and soft targets in a new order; an incomplete batch is left out."""
-        size, settings = self.config.batch_size, self.config.augmentation
-        order = torch.from_numpy(random.permutation(len(self.train.labels)))
-        for start in range(0, len(order) - size + 1, size):
-            rows = order[start : start + size]
-            views = augment(self.train.pictures[rows], self.resolution, settings, random)
-            labels, classes = self.train.labels[rows], self.run.model.num_classes
-            images, targets = mix(views, labels, classes, settings, random)
-            yield images.contiguous(memory_format=torch.channels_last), targets
-
-    def tell(self, epochs_passed: float, losses: list[float], epoch_s: float) -> None:
-        """Report progress in work, which grows with the square of the resolution."""
+    def tell(self, epochs_passed: float, tally: Tally, epoch_s: float) -> None:
+        """Report progress in work, which grows with the pixels."""
         whole = int(epochs_passed)
         done = sum(self.work[:whole]) + self.work[whole] * (epochs_passed - whole)
         total, since = sum(self.work), done - self.work_before
@@ -136,8 +124,8 @@ class Trainer:
             stage=f"epoch {whole + 1}/{self.config.epochs}",
             share=done / total,
             eta_s=elapsed / since * (total - done) if since else math.inf,
-            pictures_per_s=len(losses) * self.config.batch_size / epoch_s,
-            loss=sum(losses) / len(losses),
+            pictures_per_s=tally.steps * self.config.batch_size / epoch_s,
+            loss=tally.loss,
             dev_accuracy=curve[-1].dev_accuracy if curve else None,
         )
         self.report(report)
@@ -156,24 +144,25 @@ class Decoding:
         self.report(Report("decoding", done / count, eta_s, done / elapsed))
 
 
-def step(
-    config: TrainConfig, run: Run, images: Tensor, targets: Tensor, epochs_passed: float
-) -> float:
+def step(config: TrainConfig, run: Run, batch: Batch, epochs_passed: float, tally: Tally) -> None:
     """One step of the optimiser; a loss that is no number ends the run before it does harm."""
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(config, epochs_passed)
-    loss = cross_entropy(run.model(images), targets, label_smoothing=config.label_smoothing)
-    value = loss.item()
-    if not math.isfinite(value):
+    logits = run.model(batch.images)
+    losses = cross_entropy(
+        logits, batch.targets, reduction="none", label_smoothing=config.label_smoothing
+    )
+    loss = losses.mean()
+    tally.add(loss.item(), losses.detach(), logits.detach(), batch)
+    if not math.isfinite(tally.last):
         raise TrainError(
-            f"the loss became {value} in epoch {len(run.curve) + 1}; the checkpoint of the epoch "
-            "before is kept, a lower learning rate may help"
+            f"the loss became {tally.last} in epoch {len(run.curve) + 1}; the checkpoint of the "
+            "epoch before is kept, a lower learning rate may help"
         )
     run.optimiser.zero_grad()
     torch.autograd.backward(loss)
     run.optimiser.step()
     run.average.update_parameters(run.model)
-    return value
 
 
 def _silent(_: Report) -> None:

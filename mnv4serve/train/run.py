@@ -1,9 +1,11 @@
 """A training run between two epochs: begun, continued from disk, saved, described."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
@@ -64,9 +66,9 @@ def restore(config: TrainConfig, pictures: Pictures) -> Run | None:
     if not config.checkpoint.exists():
         return None
     saved = load_checkpoint(config.checkpoint)
-    if saved["recipe"] != config.recipe() or saved["data_hash"] != pictures.index.data_hash:
+    if different := [*_differences(saved, config, pictures)]:
         raise TrainError(
-            f"{config.checkpoint} belongs to a run with other settings or pictures; "
+            f"{config.checkpoint} belongs to a run with other {' and '.join(different)}; "
             "choose another output folder or start afresh without resuming"
         )
     run = begin(config, pictures)
@@ -76,6 +78,19 @@ def restore(config: TrainConfig, pictures: Pictures) -> Run | None:
     run.started = saved["started"]
     run.curve = [Epoch.model_validate(point) for point in saved["curve"]]
     return run
+
+
+def _differences(saved: Checkpoint, config: TrainConfig, pictures: Pictures) -> Iterator[str]:
+    """What keeps a checkpoint from being gone on with; settings it does not name had defaults."""
+    try:
+        folders = {"data": config.data, "out": config.out}
+        then = TrainConfig.model_validate({**saved["recipe"], **folders}).recipe()
+    except ValidationError:
+        yield "settings than this version knows"
+        return
+    yield from (name for name, value in config.recipe().items() if then[name] != value)
+    if saved["data_hash"] != pictures.index.data_hash:
+        yield "pictures"
 
 
 def snapshot(config: TrainConfig, run: Run, pictures: Pictures) -> Checkpoint:

@@ -38,7 +38,7 @@ def config(folder: Path, tmp_path: Path) -> TrainConfig:
         architecture="conv_small_035",
         epochs=3,
         batch_size=8,
-        schedule=((0.6, 32), (0.4, 64)),
+        schedule=((0.6, (32,)), (0.4, (32, 64))),
         warmup_epochs=0.5,
         picture_size=64,
         ema=0.5,

@@ -14,9 +14,11 @@ def config(**changes: object) -> TrainConfig:
 
 def test_schedule_gives_each_epoch_its_resolution() -> None:
     """Shares become whole epochs, in order."""
-    chosen = config(epochs=10, schedule=((0.6, 96), (0.3, 128), (0.1, 160)))
+    chosen = config(epochs=10, schedule=((0.6, 96), (0.3, 128), (0.1, (160, 96))))
 
-    assert [chosen.resolution_at(e) for e in range(10)] == [96] * 6 + [128] * 3 + [160]
+    assert [chosen.resolutions_at(e) for e in range(10)] == (
+        [(96,)] * 6 + [(128,)] * 3 + [(160, 96)]
+    )
 
 
 @pytest.mark.parametrize(

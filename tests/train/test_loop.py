@@ -47,13 +47,13 @@ def test_resumed_run_equals_an_unbroken_one(config: TrainConfig, tmp_path: Path)
 def test_run_learns_and_leaves_its_record(config: TrainConfig) -> None:
     """Two colours are told apart, and the record says how that came about."""
     reports: list[Report] = []
-    easy = {"epochs": 6, "augmentation": Augmentation(colour=0), "drop_path": None}
-    chosen = config.model_copy(update=easy)
+    easy = {"epochs": 16, "augmentation": Augmentation(colour=0), "drop_path": None}
+    chosen = config.model_copy(update={**easy, "schedule": ((0.3, (32,)), (0.7, (64,)))})
 
     record = train(chosen, reports.append)
 
     assert record.curve[-1].dev_accuracy > 0.8
-    assert [e.resolution for e in record.curve] == [32] * 4 + [64] * 2
+    assert [e.resolution for e in record.curve] == [32] * 5 + [64] * 11
     assert RunRecord.model_validate_json(chosen.record.read_bytes()).curve == record.curve
     assert str(config.data.parent) not in chosen.record.read_text()
     assert reports[-1].share < 1
@@ -91,7 +91,7 @@ def test_checkpoint_of_other_settings_is_refused(config: TrainConfig) -> None:
     train(config.model_copy(update={"epochs": 1}))
     changed = config.model_copy(update={"epochs": 1, "learning_rate": 1e-3})
 
-    with pytest.raises(TrainError, match="other settings or pictures"):
+    with pytest.raises(TrainError, match="a run with other learning_rate;"):
         train(changed)
 
     assert len(train(changed.model_copy(update={"resume": False})).curve) == 1
