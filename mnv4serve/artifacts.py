@@ -97,6 +97,7 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
     """
     variant = zoo.variant(target.variant)
     checkpoint = zoo.checkpoint(variant.checkpoint)
+    preprocessing = zoo.preprocessing_of(variant.name)
     return {
         "revision": BUILD_REVISION,
         "backend": target.backend.value,
@@ -105,8 +106,8 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
         "architecture": checkpoint.architecture,
         "labels": len(zoo.labels),
         "resolution": variant.resolution,
-        "mean": zoo.preprocessing.mean,
-        "std": zoo.preprocessing.std,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
         "weights": checkpoint.weights.sha256,
         "batch_norm": variant.batch_norm.sha256,
         "ranges": _ranges(variant) if target.precision is Precision.INT8 else None,

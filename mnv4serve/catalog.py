@@ -29,7 +29,7 @@ class Label(_Frozen):
 
 
 class Preprocessing(_Frozen):
-    """From a decoded picture to the network's input; said once for a whole zoo."""
+    """From a decoded picture to the network's input; said once for a whole zoo where it can be."""
 
     resize: Literal["squash", "shortest"]
     """`squash` maps the whole picture to the square, `shortest` keeps the aspect and crops."""
@@ -57,10 +57,13 @@ class Checkpoint(_Frozen):
     data: str
     """Name of the data set it was trained on."""
     command: str
-    seed: int
+    seed: int | None = None
+    """None where whoever published the weights does not say."""
     date: str
     card: str
-    """Model card, a path below models/."""
+    """Model card: a path below models/ or an address."""
+    revision: str | None = None
+    """Commit of the hub's repository that published weights came from."""
 
 
 class Certified(_Frozen):
@@ -77,24 +80,47 @@ class Certified(_Frozen):
     much."""
 
 
+class Published(_Frozen):
+    """What whoever trained the weights says of them; nobody measured it on the serving path."""
+
+    accuracy: Share
+    data: str
+    """Data set and split that the figure is for."""
+    source: str
+
+
 class Variant(_Frozen):
     """An architecture at an input resolution with trained weights."""
 
     name: str
     checkpoint: str
     resolution: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    preprocessing: Preprocessing | None = None
+    """Where it differs from its zoo's."""
     batch_norm: File
-    """Batch-norm statistics re-estimated at this resolution."""
+    """Batch-norm statistics re-estimated at this resolution, or published ones for them all."""
     ranges: File | None = None
     """Quantisation ranges for int8, computed on real pictures; None where int8 is not offered."""
     reference: File
     """The reference's logits on the verification pictures."""
     certified: tuple[Certified, ...] = ()
+    published: Published | None = None
 
     def accuracy(self, backend: BackendName, precision: Precision) -> float | None:
-        """Certified accuracy of one of its artifacts, None where nobody measured it."""
+        """Certified accuracy of one of its artifacts, else the published one, None without both."""
         entry = self.certificate(backend, precision)
-        return None if entry is None else entry.accuracy
+        if entry is not None:
+            return entry.accuracy
+        taken_over = self.published if self.is_published(backend, precision) else None
+        return taken_over.accuracy if taken_over else None
+
+    def is_published(self, backend: BackendName, precision: Precision) -> bool:
+        """Whether an artifact's accuracy is only taken over.
+
+        A published figure says nothing of int8, whose ranges somebody else computed.
+        """
+        measured = self.certificate(backend, precision) is not None
+        return self.published is not None and not measured and precision is not Precision.INT8
 
     def certificate(self, backend: BackendName, precision: Precision) -> Certified | None:
         matches = (c for c in self.certified if (c.backend, c.precision) == (backend, precision))
@@ -132,6 +158,10 @@ class Zoo(_Frozen):
 
     def checkpoint(self, name: str) -> Checkpoint:
         return next(c for c in self.checkpoints if c.name == name)
+
+    def preprocessing_of(self, variant: str) -> Preprocessing:
+        """A variant's own preprocessing, else its zoo's."""
+        return self.variant(variant).preprocessing or self.preprocessing
 
 
 class Catalog(_Frozen):

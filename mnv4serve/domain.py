@@ -76,6 +76,8 @@ class Arm:
     resolution: int
     accuracy: float | None = None
     """Of the artifact as built, on the serving path; None where nobody measured it."""
+    accuracy_published: bool = False
+    """Taken over from whoever trained the weights: nobody measured it on the serving path."""
     simulated: bool = False
     id: str = ""
     """`variant/backend/precision/device`, derived when left empty."""

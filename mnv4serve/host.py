@@ -73,6 +73,7 @@ class Host:
             device=device,
             resolution=variant.resolution,
             accuracy=variant.accuracy(target.backend, target.precision),
+            accuracy_published=variant.is_published(target.backend, target.precision),
         )
 
 

@@ -38,12 +38,13 @@ def exported(catalog: Catalog, zoo: Zoo, target: Target) -> bytes:
     """The ONNX model from which a target's artifact is made."""
     variant = zoo.variant(target.variant)
     graph = capture(reference_model(catalog, zoo, variant), variant.resolution)
+    preprocessing = zoo.preprocessing_of(variant.name)
     if target.precision is not Precision.INT8:
-        return float_model(graph, zoo.preprocessing, variant.resolution)
+        return float_model(graph, preprocessing, variant.resolution)
     if variant.ranges is None:
         raise CatalogError(f"variant {variant.name} has no quantisation ranges, so no int8")
     ranges = parse_ranges(catalog.read(variant.ranges))
-    return quantized_model(graph, zoo.preprocessing, variant.resolution, ranges)
+    return quantized_model(graph, preprocessing, variant.resolution, ranges)
 
 
 def write(model: bytes, target: Target, folder: Path) -> tuple[Path, ...]:

@@ -130,7 +130,7 @@ def evaluate_folder(
                 opened,
                 files,
                 resolution=loadable.arm.resolution,
-                preprocessing=site.zoo.preprocessing,
+                preprocessing=site.zoo.preprocessing_of(loadable.arm.variant),
                 slots=slots,
                 progress=lambda done, total: advance("", done, total),
             )

@@ -58,7 +58,8 @@ def assemble(
         _watch(metrics, pool)
         pools.append(pool)
         views += pool_views
-    return Assembled(tuple(pools), tuple(views), decoder(host.zoo.preprocessing), lock)
+    own = {v.name: v.preprocessing for v in host.zoo.variants if v.preprocessing}
+    return Assembled(tuple(pools), tuple(views), decoder(host.zoo.preprocessing, own), lock)
 
 
 def _watch(metrics: Metrics, pool: Pool) -> None:

@@ -142,7 +142,7 @@ class Pool:
             entry.run = run
             arm = run.plan.arm
             backend = self._backends[arm.id]
-            work = Work(run.job.id, entry.image, run.job.picture, arm.resolution, backend)
+            work = Work(run.job.id, entry.image, run.job.picture, arm, backend)
             self._slots[run.slot].submit(work)
 
     def _finish(self, finished: Finished) -> None:

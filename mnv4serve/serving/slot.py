@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from mnv4serve.backends import Backend
 from mnv4serve.catalog import Preprocessing
-from mnv4serve.domain import Picture
+from mnv4serve.domain import Arm, Picture
 from mnv4serve.images import decode
 
 MS_PER_S = 1000.0
 
-Decode = Callable[[bytes, Picture, int], NDArray[np.uint8]]
-"""Encoded picture, its header and a resolution -> uint8 RGB [resolution, resolution, 3]."""
+Decode = Callable[[bytes, Picture, Arm], NDArray[np.uint8]]
+"""Encoded picture, its header and the arm -> uint8 RGB [resolution, resolution, 3]."""
 
 
 def now_ms() -> float:
@@ -25,11 +25,13 @@ def now_ms() -> float:
     return time.perf_counter() * MS_PER_S
 
 
-def decoder(preprocessing: Preprocessing) -> Decode:
-    """Bytes to pixels as a zoo wants them."""
+def decoder(preprocessing: Preprocessing, own: Mapping[str, Preprocessing] | None = None) -> Decode:
+    """Bytes to pixels as a zoo wants them, and as the variants that have their `own` way do."""
+    differing = own or {}
 
-    def decoded(image: bytes, picture: Picture, resolution: int) -> NDArray[np.uint8]:
-        return decode(image, picture, resolution=resolution, preprocessing=preprocessing)
+    def decoded(image: bytes, picture: Picture, arm: Arm) -> NDArray[np.uint8]:
+        wanted = differing.get(arm.variant, preprocessing)
+        return decode(image, picture, resolution=arm.resolution, preprocessing=wanted)
 
     return decoded
 
@@ -41,7 +43,7 @@ class Work:
     job_id: int
     image: bytes
     picture: Picture
-    resolution: int
+    arm: Arm
     backend: Backend
 
 
@@ -88,7 +90,7 @@ class Slot:
     def _execute(self, work: Work) -> Finished:
         started_ms = decoded_ms = now_ms()
         try:
-            pixels = self._decode(work.image, work.picture, work.resolution)
+            pixels = self._decode(work.image, work.picture, work.arm)
             decoded_ms = now_ms()
             logits = work.backend.infer(pixels[np.newaxis], self.index)[0].copy()
         except Exception as error:  # noqa: BLE001  # any failure belongs to this job, not the slot
