@@ -1,12 +1,14 @@
 """Everything that decides the outcome of a training run, and the record that it leaves."""
 
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from mnv4serve.arch.model import check_resolution
 from mnv4serve.arch.specs import ARCHITECTURES
+from mnv4serve.errors import TrainError
 from mnv4serve.train.augment import Augmentation
 
 
@@ -24,6 +26,26 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 SHARE_TOLERANCE = 1e-6
 ALWAYS_NAMED = frozenset({"architecture", "epochs", "seed"})
 LOCAL_FIELDS = frozenset({"data", "out", "cache", "threads", "resume"})
+
+
+class Start(BaseModel):
+    """The weights that a run begins with, known by what the file holds and not by where it lies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    architecture: str
+    sha256: str
+    path: Path | None = Field(default=None, exclude=True)
+
+    @classmethod
+    def of(cls, path: Path, *, name: str, architecture: str) -> Self:
+        """Names a weights file by what it holds."""
+        try:
+            digest = sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise TrainError(f"cannot start from {path}: {error.strerror}") from error
+        return cls(name=name, architecture=architecture, sha256=digest, path=path)
 
 
 class TrainConfig(BaseModel):
@@ -48,6 +70,8 @@ class TrainConfig(BaseModel):
     drop_path: Fraction | None = None
     """Highest rate of stochastic depth; None takes the architecture's own."""
     augmentation: Augmentation = Augmentation()
+    start: Start | None = None
+    """Weights to start from; random ones where None."""
     picture_size: Annotated[int, Field(ge=32)] = 224
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Count | None = None
@@ -165,8 +189,10 @@ def _flags(settings: BaseModel, defaults: BaseModel, *, skip: frozenset[str]) ->
         default = getattr(defaults, name)
         if name in skip or (value == default and name not in ALWAYS_NAMED):
             continue
-        if isinstance(value, BaseModel):
+        if isinstance(value, Augmentation):
             flags += _flags(value, default, skip=skip)
+        elif isinstance(value, Start):
+            flags.append(f"--from {value.name}")
         elif isinstance(value, tuple):
             flags.append(f"--{name} {schedule_text(value)}")
         else:

@@ -17,6 +17,7 @@ from mnv4serve.train.checkpoint import Checkpoint, load_checkpoint
 from mnv4serve.train.config import Epoch, RunRecord, TrainConfig
 from mnv4serve.train.data import Advance, Pictures, load_pictures, split_folders
 from mnv4serve.train.evaluate import Labelled
+from mnv4serve.train.initial import read_start, start_from
 from mnv4serve.train.optimise import build_average, build_optimiser
 
 
@@ -57,6 +58,8 @@ def begin(config: TrainConfig, pictures: Pictures) -> Run:
         model = create_model(config.architecture, len(pictures.index.classes))
     if config.drop_path is not None:
         _set_drop_path(model, config.drop_path)
+    if config.start is not None:
+        start_from(model, read_start(config.start), config.start.architecture)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Run(model, build_average(model, config.ema), build_optimiser(model, config), _now(), [])
 
