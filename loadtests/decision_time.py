@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable
 
 from loadtests.report import console
-from mnv4serve.domain import Arm, BackendName, OnMiss, Picture, Precision, Stages, Terms, Timing
-from mnv4serve.router.planner import Pool, Request, Rules, admit, dispatch, learn
-from mnv4serve.router.policy import Refusal
-from mnv4serve.router.predict import DecodeCost, Predictor
-from mnv4serve.router.schedule import Job, Ledger
+from mnv4serve.domain import Arm, BackendName, OnMiss, Picture, Precision, Terms, Timing
+from mnv4serve.router.jobs import Job, Request
+from mnv4serve.router.planner import Pool, Rules, admit, dispatch, learn
+from mnv4serve.router.policies.priced import Priced
+from mnv4serve.router.predict import DecodeCost, Predictor, Spent
+from mnv4serve.router.refusal import Refusal
+from mnv4serve.router.schedule import Ledger
 
 RULES = Rules()
 PHOTO = Picture("JPEG", width=500, height=375, n_bytes=107_000)
@@ -38,7 +40,7 @@ def make_pool() -> Pool:
             timings[arm.id] = {1: Timing(p50_ms, 1.1 * p50_ms, 1.4 * p50_ms, n=200)}
     decode = DecodeCost(0.1, 4.0, 3.0, 1.0, 20.0)
     predictor = Predictor(timings=timings, decode=decode, reply_ms=0.1)
-    return Pool("cpu", tuple(arms), predictor, Ledger(slots=2, max_queue=256))
+    return Pool("cpu", tuple(arms), predictor, Ledger(slots=2, max_queue=256), Priced())
 
 
 def request(number: int, budget_ms: float, on_miss: OnMiss = OnMiss.DEGRADE) -> Request:
@@ -51,14 +53,14 @@ def teach(pool: Pool, generator: random.Random) -> None:
         job = admit([pool], request(number, 100.0), now_ms=0.0, rules=RULES)
         assert isinstance(job, Job)
         pool.ledger.admit(job)
-        run = dispatch(pool, now_ms=0.0, rules=RULES)
+        run = dispatch(pool, now_ms=0.0, rules=RULES).run
         assert run is not None
         pool.ledger.finish(number, 0.0)
         decode_ms, service_ms = (
             expected_ms * generator.lognormvariate(0.0, 0.15)
             for expected_ms in (run.estimate.decode_ms, run.estimate.service_ms)
         )
-        learn(pool, run, Stages(0.0, decode_ms, service_ms, decode_ms + service_ms + 0.1))
+        learn(pool, run, Spent(decode_ms, service_ms, decode_ms + service_ms + 0.1), now_ms=0.0)
         pool.predictor.observe_wait(
             expected_ms=5.0, actual_ms=5.0 * generator.lognormvariate(0.0, 0.3)
         )
@@ -97,13 +99,13 @@ def time_dispatch(pool: Pool) -> Callable[[], int]:
     """One dispatch with the queue kept at its depth, in nanoseconds."""
 
     def measure() -> int:
-        pool.ledger.finish(pool.ledger.running[0].job_id, 0.1)
+        pool.ledger.finish(pool.ledger.running[0].run_id, 0.1)
         started = time.thread_time_ns()
-        run = dispatch(pool, now_ms=0.1, rules=RULES)
+        run = dispatch(pool, now_ms=0.1, rules=RULES).run
         elapsed = time.thread_time_ns() - started
         assert run is not None
-        pool.ledger.finish(run.job.id, 0.1)
-        pool.ledger.admit(run.job)
+        pool.ledger.finish(run.id, 0.1)
+        pool.ledger.admit(run.jobs[0])
         pool.ledger.start(-1, 0.1, expected_ms=3.0)
         return elapsed
 

@@ -68,6 +68,8 @@ class ServiceConfig(_Frozen):
     pools: Annotated[tuple[PoolConfig, ...], Field(min_length=1)] = (PoolConfig(),)
 
     default_budget_ms: Positive = 100.0
+    policy: str = "priced"
+    """How arms are chosen; the others are there to compare with."""
     on_time_target: Annotated[float, Field(gt=0, lt=1)] = 0.95
     late_limit_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1000.0
 

@@ -4,9 +4,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnv4serve.domain import Arm, Picture, Terms
-from mnv4serve.router.policy import Candidate, Outlook, Policy, most_accurate_on_time, round_up
+from mnv4serve.domain import Arm, OnMiss, Plan, Reason
+from mnv4serve.router.jobs import Job, Request
+from mnv4serve.router.policy import (
+    Bid,
+    Candidate,
+    Policy,
+    View,
+    fastest,
+    most_accurate_on_time,
+    plan_of,
+)
 from mnv4serve.router.predict import Estimate, Predictor
+from mnv4serve.router.refusal import Outlook, round_up
 from mnv4serve.router.schedule import Ledger
 
 _PATIENCE = 3
@@ -22,20 +32,11 @@ class Pool:
     """The resident set."""
     predictor: Predictor
     ledger: Ledger
+    policy: Policy
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What admission has to know of a request."""
-
-    id: int
-    picture: Picture
-    terms: Terms
-    received_ms: float
-
-    @property
-    def deadline_ms(self) -> float:
-        return self.received_ms + self.terms.budget_ms
+    def view(self, now_ms: float, rules: "Rules") -> View:
+        """What its policy may look at."""
+        return View(self.arms, self.predictor, self.ledger, now_ms, rules.on_time_target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,6 @@ class Rules:
 
     on_time_target: float = 0.95
     late_limit_ms: float = 1000.0
-    policy: Policy = most_accurate_on_time
 
 
 class Offers:
@@ -60,18 +60,26 @@ class Offers:
         rules: Rules,
     ) -> None:
         ids = {arm.id for arm in arms}
-        offers = [
-            _Offer(pool, ids, request, now_ms=now_ms, target=rules.on_time_target) for pool in pools
-        ]
+        offers = [_Offer(pool, ids, request, now_ms=now_ms, rules=rules) for pool in pools]
         self._offers = [offer for offer in offers if offer.runs]
 
-    def likely(self) -> list[Candidate]:
-        """Every eligible arm, behind the waiting work that is due earlier."""
-        return [candidate for offer in self._offers for candidate in offer.likely()]
+    def best(self, reason: Reason) -> Job | None:
+        """Where the request is worth most, as likely on time; None where no pool wants it so."""
+        bids = [(offer.bid(), offer) for offer in self._offers]
+        made = [(bid, offer) for bid, offer in bids if bid is not None]
+        if not made:
+            return None
+        bid, offer = max(made, key=lambda one: (one[0].value, -one[0].candidate.estimate.total_ms))
+        return offer.job(bid.candidate, offer.reason(bid.candidate, reason))
 
-    def degraded(self) -> list[Candidate]:
-        """The fastest eligible arm of each pool, behind all work that is likely on time."""
-        return [candidate for offer in self._offers for candidate in offer.degraded()]
+    def degraded(self) -> Job | None:
+        """The fastest eligible arm, behind all work that is likely on time."""
+        late = [(offer.degraded(), offer) for offer in self._offers if offer.room(1)]
+        if not late:
+            return None
+        first = fastest([candidate for candidate, _ in late])
+        offer = next(offer for candidate, offer in late if candidate is first)
+        return offer.job(first, Reason.DEGRADED)
 
     def outlook(self) -> Outlook:
         """The best that any pool can say."""
@@ -89,32 +97,65 @@ class _Offer:
     """One pool's part of it; `runs` are the eligible arms as they would do without a wait."""
 
     def __init__(
-        self, pool: Pool, ids: set[str], request: Request, *, now_ms: float, target: float
+        self, pool: Pool, ids: set[str], request: Request, *, now_ms: float, rules: Rules
     ) -> None:
         self.runs = [
             (arm, pool.predictor.expect(arm, request.picture, wait_ms=0.0))
             for arm in pool.arms
             if arm.id in ids
         ]
-        self._predictor = pool.predictor
+        self._pool = pool
+        self._predictor: Predictor = pool.predictor
         self._ledger = pool.ledger
         self._request = request
         self._now_ms = now_ms
         self._left_ms = request.deadline_ms - now_ms
-        self._target = target
+        self._rules = rules
+        self._candidates: list[Candidate] = []
 
-    def likely(self) -> list[Candidate]:
-        if self._ledger.full:
-            return []
+    def room(self, tier: int) -> bool:
+        return self._ledger.has_room(tier)
+
+    def bid(self) -> Bid | None:
+        if not self.room(0):
+            return None
         wait_ms = self._wait_ms(self._request.deadline_ms)
-        return [self._candidate(arm, run.after(wait_ms)) for arm, run in self.runs]
+        self._candidates = [self._candidate(arm, run.after(wait_ms)) for arm, run in self.runs]
+        view = self._pool.view(self._now_ms, self._rules)
+        return self._pool.policy.bid(self._candidates, self._request, view)
 
-    def degraded(self) -> list[Candidate]:
-        if not self._ledger.has_room(1):
-            return []
+    def degraded(self) -> Candidate:
         arm, run = self._fastest()
         wait_ms = self._ledger.wait_ms(self._now_ms, self._request.deadline_ms, tier=1)
-        return [self._candidate(arm, run.after(wait_ms))]
+        return self._candidate(arm, run.after(wait_ms))
+
+    def reason(self, chosen: Candidate, reason: Reason) -> Reason:
+        """Priced down where the policy passed over a better arm that was likely on time."""
+        if reason is not Reason.MOST_ACCURATE_ON_TIME:
+            return reason
+        best = most_accurate_on_time(self._candidates, target=self._rules.on_time_target)
+        passed_over = best is not None and _accuracy(best) > _accuracy(chosen)
+        return Reason.PRICED_DOWN if passed_over else reason
+
+    def job(self, candidate: Candidate, reason: Reason) -> Job:
+        plan = plan_of(candidate, reason)
+        terms = self._request.terms
+        late_ms = self._rules.late_limit_ms if terms.on_miss is OnMiss.DEGRADE else 0.0
+        _, least = self._fastest()
+        return Job(
+            id=self._request.id,
+            arrived_ms=self._request.received_ms,
+            deadline_ms=self._request.deadline_ms,
+            expire_ms=self._request.deadline_ms + late_ms,
+            picture=self._request.picture,
+            terms=terms,
+            plan=plan,
+            arms=tuple(arm for arm, _ in self.runs),
+            expected_ms=candidate.estimate.slot_ms,
+            least_ms=least.slot_ms,
+            tier=1 if reason is Reason.DEGRADED else 0,
+            margin_ms=self._margin_ms(plan),
+        )
 
     def outlook(self) -> Outlook:
         _, run = self._fastest()
@@ -131,6 +172,10 @@ class _Offer:
     def _spent_ms(self) -> float:
         return self._now_ms - self._request.received_ms
 
+    def _margin_ms(self, plan: Plan) -> float:
+        run = Estimate(0.0, plan.decode_ms, plan.service_ms, plan.hop_ms, plan.reply_ms)
+        return self._predictor.margin_ms(run, self._rules.on_time_target)
+
     def _candidate(self, arm: Arm, estimate: Estimate) -> Candidate:
         probability = self._predictor.on_time_probability(estimate, self._left_ms)
         return Candidate(arm, estimate, probability)
@@ -142,7 +187,7 @@ class _Offer:
         return self._ledger.wait_ms(self._now_ms, deadline_ms)
 
     def _required_ms(self, estimate: Estimate) -> float:
-        return self._predictor.required_ms(estimate, self._target)
+        return self._predictor.required_ms(estimate, self._rules.on_time_target)
 
     def _accepted_ms(self, run: Estimate, wait_ms: float, required_ms: float) -> float:
         """A larger budget lets more work go first, so the wait is followed to where it settles."""
@@ -155,3 +200,7 @@ class _Offer:
             wait_ms = longest_ms if step == _PATIENCE - 1 else settled_ms
             required_ms = self._required_ms(run.after(wait_ms))
         return round_up(self._spent_ms + required_ms)
+
+
+def _accuracy(candidate: Candidate) -> float:
+    return candidate.arm.accuracy or 0.0

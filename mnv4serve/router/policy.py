@@ -1,23 +1,19 @@
-"""Which arm a request gets: pins and floor, then the most accurate arm that is likely on time.
+"""The interface of a policy: what it is shown, what it answers, what it is told.
 
-Reasons of a plan:
-
-- `degraded`: no arm was likely on time; the fastest eligible one, behind all work that is.
-- `pinned`: the arm is one that the caller's `variant` or `backend` allows.
-- `floor`: no pin, and `min_accuracy` left this arm only while there were others.
-- `most_accurate_on_time`: none of these restricted the choice to less than a choice.
-- `rebound`: at dispatch another arm was chosen than the one reserved at admission.
-- `priced_down`: given by policies that price an arm's slot time; none does so here.
+A policy decides for one pool. At admission it bids for a request, and over several pools the
+highest bid wins; when a slot falls free it orders what to run there. It reads no clock, does no
+I/O and keeps only what it was told through the observing methods, so that the same object decides
+in production, in the simulator and in tests.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
-from mnv4serve.domain import Arm, OnMiss, Plan, Reason, Terms
-from mnv4serve.router.predict import Estimate
+from mnv4serve.domain import Arm, Plan, Reason
+from mnv4serve.router.jobs import Job, Request, Run
+from mnv4serve.router.predict import Estimate, Predictor, Spent
+from mnv4serve.router.schedule import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,82 +25,90 @@ class Candidate:
     on_time_probability: float
 
 
-class RefusalKind(StrEnum):
-    """Why there is no plan."""
-
-    INFEASIBLE = "infeasible"
-    BUSY = "busy"
-    QUEUE_FULL = "queue_full"
-    NO_SUCH_ARM = "no_such_arm"
-    ARM_DOWN = "arm_down"
-
-
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """No plan, and what the caller could do about it."""
-
-    kind: RefusalKind
-    smallest_feasible_budget_ms: float | None = None
-    """Accepted by an idle service where infeasible, right now where busy, by the next free place
-    in the queue where that is full; sent again with as much time spent before admission."""
-    retry_after_ms: float | None = None
-    available: tuple[Arm, ...] = ()
-    """For `no_such_arm`: the arms that there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What it would take for a request to be accepted."""
-
-    idle_budget_ms: float
-    """Smallest budget that an idle service accepts."""
-    now_budget_ms: float
-    """A budget that is accepted right now."""
-    retry_after_ms: float
-    """When the same budget may be accepted."""
-    full: bool = False
-    """No queue has room; until one has, no budget is accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Eligible:
-    """The arms that a request may get."""
+class View:
+    """One pool at one moment; a policy reads it and changes nothing."""
 
     arms: tuple[Arm, ...]
-    reason: Reason = Reason.MOST_ACCURATE_ON_TIME
-    """Of a plan that picks one of them."""
+    """The resident set."""
+    predictor: Predictor
+    ledger: Ledger
+    now_ms: float
+    target: float
+    """Probability from which a request counts as likely on time."""
+
+    def candidates(self, job: Job) -> list[Candidate]:
+        """The arms that a waiting job may get, as they would do if it were started now, alone."""
+        left_ms = job.deadline_ms - self.now_ms
+        found = []
+        for arm in job.arms:
+            estimate = self.predictor.expect(arm, job.picture, wait_ms=0.0)
+            probability = self.predictor.on_time_probability(estimate, left_ms)
+            found.append(Candidate(arm, estimate, probability))
+        return found
+
+    def together(self, arm: Arm, jobs: Sequence[Job]) -> Estimate:
+        """What a batch takes on one slot: every picture decoded, then one inference."""
+        runs = [
+            self.predictor.expect(arm, job.picture, wait_ms=0.0, batch=len(jobs)) for job in jobs
+        ]
+        last = runs[-1]
+        decode_ms = sum(run.decode_ms for run in runs)
+        return Estimate(0.0, decode_ms, last.service_ms, last.hop_ms, last.reply_ms)
+
+    def probability(self, estimate: Estimate, job: Job) -> float:
+        """That a job is on time if a run with this estimate starts now."""
+        return self.predictor.on_time_probability(estimate, job.deadline_ms - self.now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """The candidate that a pool offers for a request."""
+
+    candidate: Candidate
+    value: float
+    """What serving the request there is worth; compared with the bids of other pools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an idle slot shall do.
+
+    `jobs` run together on `arm`; members whose terms do not allow the arm are left waiting. Without
+    jobs the slot stays idle until the next arrival or end of a run. `shed` are given up: answered
+    late, behind everything, where the caller takes late answers, otherwise told so at once.
+    """
+
+    arm: Arm | None = None
+    jobs: tuple[Job, ...] = ()
+    shed: tuple[Job, ...] = ()
 
 
 class Policy(Protocol):
-    """Picks one of the candidates, None where none is worth choosing."""
+    """Decides for one pool, from what it is shown and what it was told before."""
 
-    def __call__(self, candidates: Sequence[Candidate], *, target: float) -> Candidate | None: ...
+    def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
+        """Reserve an arm for a request; None where no arm is worth queueing it as on time.
 
-
-class Fallback(Protocol):
-    """What `choose` needs to know only when nothing is likely on time."""
-
-    def degraded(self) -> Sequence[Candidate]:
-        """The candidates as they would do behind all work that is likely on time."""
+        Each candidate's estimate holds the wait at the request's place in the queue, as the
+        reservations ahead of it have it.
+        """
         ...
 
-    def outlook(self) -> Outlook:
-        """What it would take to be accepted."""
+    def order(self, jobs: Sequence[Job], view: View) -> Order:
+        """What the idle slot shall do; `jobs` wait and have not expired, in their order.
+
+        Never empty; earliest deadline first, degraded ones after all others.
+        """
         ...
 
+    def observe_arrival(self, request: Request, *, now_ms: float) -> None:
+        """A request came that this pool took, or that no pool took."""
+        ...
 
-def eligible(arms: Sequence[Arm], terms: Terms, *, down: Sequence[Arm] = ()) -> Eligible | Refusal:
-    """The resident arms that satisfy pins and floor; `down` are those whose device is down.
-
-    An arm of unknown accuracy is eligible only when pinned, and never under a floor.
-    """
-    allowed = [arm for arm in arms if allows(terms, arm)]
-    chosen = tuple(arm for arm in allowed if _reaches_floor(terms, arm))
-    if chosen:
-        return Eligible(chosen, _narrowed(terms, n_before=len(allowed), n_after=len(chosen)))
-    if any(allows(terms, arm) and _reaches_floor(terms, arm) for arm in down):
-        return Refusal(RefusalKind.ARM_DOWN)
-    return Refusal(RefusalKind.NO_SUCH_ARM, available=tuple(arms))
+    def observe_run(self, run: Run, spent: Spent, *, now_ms: float) -> None:
+        """A run of this pool has ended."""
+        ...
 
 
 def most_accurate_on_time(candidates: Sequence[Candidate], *, target: float) -> Candidate | None:
@@ -116,43 +120,6 @@ def most_accurate_on_time(candidates: Sequence[Candidate], *, target: float) -> 
 def fastest(candidates: Sequence[Candidate]) -> Candidate:
     """The arm whose answer is expected first."""
     return min(candidates, key=_speed_first)
-
-
-def choose(
-    candidates: Sequence[Candidate],
-    terms: Terms,
-    *,
-    target: float,
-    fallback: Fallback,
-    reason: Reason = Reason.MOST_ACCURATE_ON_TIME,
-    policy: Policy = most_accurate_on_time,
-) -> Plan | Refusal:
-    """What the policy picks; else the fastest arm late, or a refusal, as the caller wishes."""
-    pick = policy(candidates, target=target)
-    if pick is not None:
-        return plan_of(pick, reason)
-    match terms.on_miss:
-        case OnMiss.DEGRADE:
-            return _degrade(fallback)
-        case OnMiss.REFUSE:
-            return refuse(terms, fallback.outlook())
-
-
-def rebind(
-    candidates: Sequence[Candidate],
-    plan: Plan,
-    *,
-    target: float,
-    limit_ms: float = math.inf,
-    policy: Policy = most_accurate_on_time,
-) -> Candidate:
-    """Decide again at dispatch, with estimates that wait no more and the time that is left.
-
-    An arm that takes a slot for longer than `limit_ms` would harm others and is passed over, save
-    the reserved one. Where nothing is likely on time, the fastest.
-    """
-    harmless = [c for c in candidates if c.estimate.slot_ms <= limit_ms or c.arm.id == plan.arm.id]
-    return policy(harmless, target=target) or fastest(candidates)
 
 
 def plan_of(candidate: Candidate, reason: Reason) -> Plan:
@@ -169,47 +136,6 @@ def plan_of(candidate: Candidate, reason: Reason) -> Plan:
         on_time_probability=candidate.on_time_probability,
         reason=reason,
     )
-
-
-def refuse(terms: Terms, outlook: Outlook) -> Refusal:
-    """Infeasible where an idle service would refuse as well, busy otherwise."""
-    if terms.budget_ms < outlook.idle_budget_ms:
-        return Refusal(RefusalKind.INFEASIBLE, round_up(outlook.idle_budget_ms))
-    kind = RefusalKind.QUEUE_FULL if outlook.full else RefusalKind.BUSY
-    return Refusal(kind, outlook.now_budget_ms, outlook.retry_after_ms)
-
-
-def round_up(duration_ms: float) -> float:
-    """To a tenth of a millisecond, never down."""
-    rounded = math.ceil(duration_ms * 10.0) / 10.0
-    return rounded if rounded >= duration_ms else rounded + 0.1
-
-
-def _degrade(fallback: Fallback) -> Plan | Refusal:
-    candidates = fallback.degraded()
-    if candidates:
-        return plan_of(fastest(candidates), Reason.DEGRADED)
-    outlook = fallback.outlook()
-    return Refusal(RefusalKind.QUEUE_FULL, outlook.now_budget_ms, outlook.retry_after_ms)
-
-
-def allows(terms: Terms, arm: Arm) -> bool:
-    """Whether the pins let a request have an arm; without pins, whether its accuracy is known."""
-    if terms.variant is None and terms.backend is None:
-        return arm.accuracy is not None
-    return terms.variant in (None, arm.variant) and terms.backend in (None, arm.backend)
-
-
-def _reaches_floor(terms: Terms, arm: Arm) -> bool:
-    if terms.min_accuracy is None:
-        return True
-    return arm.accuracy is not None and arm.accuracy >= terms.min_accuracy
-
-
-def _narrowed(terms: Terms, *, n_before: int, n_after: int) -> Reason:
-    if terms.variant is not None or terms.backend is not None:
-        return Reason.PINNED
-    return Reason.FLOOR if n_after == 1 < n_before else Reason.MOST_ACCURATE_ON_TIME
 
 
 def _accuracy_first(candidate: Candidate) -> tuple[float, float, str]:

@@ -4,10 +4,10 @@ Learns from finished runs of one pool; knows no clock and measures nothing.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mnv4serve.domain import Arm, Picture, Stages, Timing
+from mnv4serve.domain import Arm, Picture, Timing
 from mnv4serve.router.learning import LONG, Drift, Recent, RunningQuantile
 
 JITTER_MS = 1.0
@@ -87,6 +87,17 @@ class Estimate:
     def after(self, wait_ms: float) -> "Estimate":
         """The same run after another wait."""
         return Estimate(wait_ms, self.decode_ms, self.service_ms, self.hop_ms, self.reply_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run really took, from dispatch on."""
+
+    decode_ms: float
+    """All its pictures together."""
+    service_ms: float
+    run_ms: float
+    """Until the answers were ready to be handed over."""
 
 
 class Predictor:
@@ -173,24 +184,17 @@ class Predictor:
         return run_ms + estimate.reply_ms - estimate.slot_ms
 
     def observe(
-        self, arm: Arm, picture: Picture, *, expected: Estimate, actual: Stages, batch: int = 1
+        self, arm: Arm, pictures: Sequence[Picture], expected: Estimate, actual: Spent
     ) -> None:
-        """Learn from a run that finished.
-
-        `expected` as decided last, `actual.wait_ms` from arrival to dispatch, `actual.total_ms`
-        from arrival until the reply was ready to be handed over.
-        """
+        """Learn from a run that finished; `expected` as decided at dispatch."""
         self._refused_in_a_row = 0
         drift = self._arm_drift[arm.id]
-        service_ratio = actual.service_ms / self._profiled_ms(arm.id, batch)
+        service_ratio = actual.service_ms / self._profiled_ms(arm.id, len(pictures))
         self._slowdown.follow(service_ratio / drift.factor)
         drift.follow(service_ratio / self._slowdown.factor)
-        decode_ms = self._decoding_ms(picture, arm.resolution) * self._slowdown.factor
-        decode_drift = self._format_drift.setdefault(picture.format, Drift(gain=0.05))
-        decode_drift.follow(actual.decode_ms / max(decode_ms, 1e-6))
-        run_ms = actual.total_ms - actual.wait_ms
-        self._hop.follow(max(0.0, run_ms - actual.decode_ms - actual.service_ms))
-        self._runs.add((run_ms + JITTER_MS) / (expected.run_ms + JITTER_MS))
+        self._observe_decoding(arm, pictures, actual.decode_ms)
+        self._hop.follow(max(0.0, actual.run_ms - actual.decode_ms - actual.service_ms))
+        self._runs.add((actual.run_ms + JITTER_MS) / (expected.run_ms + JITTER_MS))
 
     def observe_wait(self, *, expected_ms: float, actual_ms: float) -> None:
         """Learn how long a job really waited that was expected to wait.
@@ -220,6 +224,15 @@ class Predictor:
             drift.fade(0.01)
         self._runs.forget()
         self._waits.forget()
+
+    def _observe_decoding(self, arm: Arm, pictures: Sequence[Picture], actual_ms: float) -> None:
+        """A batch of several formats says nothing of any of them."""
+        formats = {picture.format for picture in pictures}
+        if len(formats) > 1:
+            return
+        profiled_ms = sum(self._decoding_ms(picture, arm.resolution) for picture in pictures)
+        drift = self._format_drift.setdefault(formats.pop(), Drift(gain=0.05))
+        drift.follow(actual_ms / max(profiled_ms * self._slowdown.factor, 1e-6))
 
     def _run_within_ms(self, estimate: Estimate, target: float) -> float:
         """A little more than the target's quantile, so that rounding cannot fall short of it."""

@@ -2,11 +2,11 @@
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush, heapreplace
 
-from mnv4serve.domain import Arm, Picture, Plan, Terms
+from mnv4serve.router.jobs import Job
 
 OVERRUN_SHARE = 0.1
 """A job is taken to need at least this share of the time it has been running already: one that
@@ -16,36 +16,10 @@ DEGRADED_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A request that was admitted to a pool."""
-
-    id: int
-    arrived_ms: float
-    deadline_ms: float
-    """When the budget ends; the reply's own cost is part of the prediction."""
-    expire_ms: float
-    """From then on it is dropped: the deadline, plus the late limit where degrading is allowed."""
-    picture: Picture
-    terms: Terms
-    plan: Plan
-    """As decided at admission; its arm is reserved, not bound."""
-    expected_ms: float
-    """How long it will take a slot."""
-    tier: int = 0
-    """0: likely on time. 1: degraded, behind all work that is not."""
-    margin_ms: float = 0.0
-    """What has to be left between its expected end and the deadline."""
-
-    @property
-    def arm(self) -> Arm:
-        return self.plan.arm
-
-
-@dataclass(frozen=True, slots=True)
 class Running:
-    """A job on a slot."""
+    """What a slot is executing."""
 
-    job_id: int
+    run_id: int
     slot: int
     started_ms: float
     expected_ms: float
@@ -108,25 +82,19 @@ class Ledger:
         self._insert(job)
         return True
 
-    def demote(self, job: Job) -> None:
-        """Put back a popped job that cannot be on time any more, behind all that can."""
-        self._insert(replace(job, tier=1))
+    def demote(self, job_id: int) -> None:
+        """Put a waiting job that cannot be on time any more behind all that can."""
+        job = self._take(job_id)
+        if job is not None:
+            self._insert(replace(job, tier=1))
 
-    def pop(self, now_ms: float) -> Job | None:
-        """Take out the job that is next; None without an idle slot or a job worth running.
+    def ready(self, now_ms: float) -> list[Job]:
+        """The waiting jobs that are worth running, in their order; expired ones stay behind.
 
-        A job past its deadline gives way to all that can still be on time; an expired one is
-        left for `expired`.
+        Jobs past their deadline give way to all that can still be on time.
         """
-        if not self._idle:
-            return None
         self._demote_late(now_ms)
-        for queue in self._queues:
-            for _, _, job in queue:
-                if job.expire_ms > now_ms:
-                    self._take(job.id)
-                    return job
-        return None
+        return [job for queue in self._queues for _, _, job in queue if job.expire_ms > now_ms]
 
     def remove(self, job_id: int) -> bool:
         """Take a waiting job out, for example because its caller went away."""
@@ -143,17 +111,22 @@ class Ledger:
                 jobs.append(entry[2])
         return jobs
 
-    def start(self, job_id: int, now_ms: float, *, expected_ms: float) -> int:
+    def start(self, run_id: int, now_ms: float, *, expected_ms: float) -> int:
         """Occupy an idle slot; the slot's number."""
         slot = heappop(self._idle)
-        self._running[job_id] = Running(job_id, slot, now_ms, expected_ms)
+        self._running[run_id] = Running(run_id, slot, now_ms, expected_ms)
         return slot
 
-    def finish(self, job_id: int, now_ms: float) -> float:
-        """Free the slot of a job; how long it was taken."""
-        run = self._running.pop(job_id)
+    def finish(self, run_id: int, now_ms: float) -> float:
+        """Free the slot of a run; how long it was taken."""
+        run = self._running.pop(run_id)
         heappush(self._idle, run.slot)
         return now_ms - run.started_ms
+
+    def committed_ms(self, now_ms: float) -> float:
+        """Slot time that is promised already: what runs and all that waits."""
+        running = sum(run.remaining_ms(now_ms) for run in self._running.values())
+        return running + sum(entry[2].expected_ms for entry in self._waiting.values())
 
     def wait_ms(self, now_ms: float, deadline_ms: float, tier: int = 0) -> float:
         """Expected time until a slot would start one more job with this deadline and tier."""
@@ -165,16 +138,18 @@ class Ledger:
         _schedule(free, self._queues[0])
         return _schedule(free, self._queues[1][:place])
 
-    def spare_ms(self, now_ms: float, expected_ms: float) -> float:
+    def spare_ms(self, now_ms: float, expected_ms: float, *, without: int) -> float:
         """How much longer than expected a job may run that starts now and harm no one.
 
         Nobody is harmed when each waiting job that is expected on time stays so; infinite where
-        there is none. Needs an idle slot.
+        there is none. Needs an idle slot; `without` is the job itself, while it still waits.
         """
         free = self._free(now_ms)
         heapreplace(free, expected_ms)
         spare_ms = math.inf
         for deadline_ms, _, job in self._queues[0]:
+            if job.id == without:
+                continue
             end_ms = free[0] + job.expected_ms
             heapreplace(free, end_ms)
             slack_ms = deadline_ms - job.margin_ms - now_ms - end_ms
@@ -223,7 +198,7 @@ class Ledger:
             self._insert(replace(job, tier=1))
 
 
-def _schedule(free: list[float], entries: Sequence[_Entry] | Iterable[_Entry]) -> float:
+def _schedule(free: list[float], entries: Sequence[_Entry]) -> float:
     """Place jobs in order on whichever slot is free first; when the next one could start."""
     for _, _, job in entries:
         heapreplace(free, free[0] + job.expected_ms)

@@ -11,7 +11,9 @@ from mnv4serve.domain import Arm, ArmView
 from mnv4serve.host import Host, profiled, resident_views
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Candidate, Profile, Progress
+from mnv4serve.router import planner
 from mnv4serve.router.planner import Rules
+from mnv4serve.router.policies import Setting, make_policy
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.gateway import Assembled
@@ -45,21 +47,30 @@ def assemble(
         pool_views = resident_views(candidates, config, profile)
         resident = [view.arm for view in pool_views if view.resident]
         wanted = [view.arm for view in pool_views if only and only(view.arm)] or resident
-        pool = Pool(
-            device=pool_config.device,
-            residents=_load(
-                [found for found in candidates if found.arm in wanted], profile, progress
-            ),
-            ledger=Ledger(slots=profile.slots, max_queue=config.max_queue),
-            predictor=Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS),
-            rules=Rules(config.on_time_target, config.late_limit_ms),
-            lock=lock,
-        )
+        residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
+        pool = _pool(pool_config.device, residents, profile=profile, config=config, lock=lock)
         _watch(metrics, pool)
         pools.append(pool)
         views += pool_views
     own = {v.name: v.preprocessing for v in host.zoo.variants if v.preprocessing}
     return Assembled(tuple(pools), tuple(views), decoder(host.zoo.preprocessing, own), lock)
+
+
+def _pool(
+    device: str,
+    residents: Sequence[Resident],
+    *,
+    profile: Profile,
+    config: ServiceConfig,
+    lock: Lock,
+) -> Pool:
+    predictor = Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS)
+    arms = tuple(resident.arm for resident in residents)
+    policy = make_policy(config.policy, Setting(arms, predictor, profile.slots))
+    ledger = Ledger(slots=profile.slots, max_queue=config.max_queue)
+    routing = planner.Pool(device, arms, predictor, ledger, policy)
+    rules = Rules(config.on_time_target, config.late_limit_ms)
+    return Pool(routing, residents=residents, rules=rules, lock=lock)
 
 
 def _watch(metrics: Metrics, pool: Pool) -> None:

@@ -44,9 +44,9 @@ from mnv4serve.errors import (
 )
 from mnv4serve.images import read_header, top_k
 from mnv4serve.router import planner
-from mnv4serve.router.planner import Request, Rules, admit
-from mnv4serve.router.policy import Refusal, RefusalKind
-from mnv4serve.router.schedule import Job
+from mnv4serve.router.jobs import Job, Request
+from mnv4serve.router.planner import Rules, admit, arrived
+from mnv4serve.router.refusal import Refusal, RefusalKind
 from mnv4serve.serving.frontier import LiveView, live_views, pool_views
 from mnv4serve.serving.pool import Pool, Ran
 from mnv4serve.serving.slot import Decode, now_ms
@@ -213,7 +213,10 @@ class Gateway:
     def _admit(self, call: Call, picture: Picture, *, learn: bool = False) -> Job:
         request = Request(next(self._ids), picture, call.terms, call.received_ms)
         with self._lock:
-            decision = admit(self._routings, request, now_ms=now_ms(), rules=self._rules)
+            now = now_ms()
+            decision = admit(self._routings, request, now_ms=now, rules=self._rules)
+            if learn:
+                arrived(self._routings, request, decision, now_ms=now)
             if isinstance(decision, Job):
                 return decision
             if learn and decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):

@@ -10,7 +10,7 @@ from mnv4serve.domain import Call, Reply, Terms, Transport
 from mnv4serve.host import Host
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Progress
-from mnv4serve.router.policy import allows
+from mnv4serve.router.eligible import allows
 from mnv4serve.serving.assemble import assemble
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.slot import now_ms

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from mnv4serve.backends import Backend
 from mnv4serve.domain import Arm, Plan, Stages
-from mnv4serve.errors import Busy, Draining, Expired
+from mnv4serve.errors import Busy, Draining, Expired, Shed
 from mnv4serve.router import planner
-from mnv4serve.router.planner import Rules, Run, dispatch, learn, learn_expired
-from mnv4serve.router.predict import Predictor
-from mnv4serve.router.schedule import Job, Ledger
+from mnv4serve.router.jobs import Job, Run
+from mnv4serve.router.planner import Rules, dispatch, learn, learn_expired
+from mnv4serve.router.predict import Spent
 from mnv4serve.serving.slot import MS_PER_S, Decode, Finished, Slot, Work, now_ms
 
 logger = logging.getLogger(__name__)
@@ -61,20 +61,18 @@ class Pool:
 
     def __init__(
         self,
+        routing: planner.Pool,
         *,
-        device: str,
         residents: Sequence[Resident],
-        ledger: Ledger,
-        predictor: Predictor,
         rules: Rules,
         lock: Lock,
     ) -> None:
-        arms = tuple(resident.arm for resident in residents)
-        self.routing = planner.Pool(device, arms, predictor, ledger)
+        self.routing = routing
         self._backends = {resident.arm.id: resident.backend for resident in residents}
         self._rules = rules
         self._lock = lock
         self._entries: dict[int, _Entry] = {}
+        self._runs: dict[int, Run] = {}
         self._closing = False
         self._slots: list[Slot] = []
 
@@ -133,51 +131,76 @@ class Pool:
         entry.done.set_exception(Expired(f"no answer in time for a budget of {budget_ms:g} ms"))
 
     def _dispatch(self) -> None:
-        """Give every idle slot its next job; the lock is held."""
+        """Give every idle slot its next run; the lock is held."""
         while not self._closing:
-            run = dispatch(self.routing, now_ms=now_ms(), rules=self._rules)
-            if run is None:
+            step = dispatch(self.routing, now_ms=now_ms(), rules=self._rules)
+            for job in step.shed:
+                self._give_up(job)
+            if step.run is None:
                 return
-            entry = self._entries[run.job.id]
+            self._start(step.run)
+
+    def _start(self, run: Run) -> None:
+        entries = [self._entries[job.id] for job in run.jobs]
+        for entry in entries:
             entry.run = run
-            arm = run.plan.arm
-            backend = self._backends[arm.id]
-            work = Work(run.job.id, entry.image, run.job.picture, arm, backend)
-            self._slots[run.slot].submit(work)
+        self._runs[run.id] = run
+        pictures = tuple((entry.image, entry.job.picture) for entry in entries)
+        work = Work(run.id, pictures, run.arm, self._backends[run.arm.id])
+        self._slots[run.slot].submit(work)
+
+    def _give_up(self, job: Job) -> None:
+        budget_ms = job.terms.budget_ms
+        error = Shed(f"given up under overload: {budget_ms:g} ms cannot be met any more")
+        self._report(self._entries.pop(job.id), error)
+
+    def _report(self, entry: _Entry, outcome: Ran | Exception) -> None:
+        """May be called on any thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_settle, entry.done, outcome)
 
     def _finish(self, finished: Finished) -> None:
         """Called on the slot's thread."""
         with self._lock:
-            entry = self._entries.pop(finished.job_id)
-            outcome = self._outcome(entry, finished)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_settle, entry.done, outcome)
+            run = self._runs.pop(finished.run_id)
+            entries = [self._entries.pop(job.id) for job in run.jobs]
+            outcomes = self._outcomes(run, finished)
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            self._report(entry, outcome)
 
-    def _outcome(self, entry: _Entry, finished: Finished) -> Ran | Exception:
-        """What becomes of the job; a defect of ours ends it, not the slot."""
+    def _outcomes(self, run: Run, finished: Finished) -> list[Ran | Exception]:
+        """What becomes of the run's jobs; a defect of ours ends them, not the slot."""
         try:
             now = now_ms()
-            self.routing.ledger.finish(finished.job_id, now)
+            self.routing.ledger.finish(run.id, now)
             self._dispatch()
-            return self._ran(entry, finished, now)
+            self._learn(run, finished, now)
+            return [_ran(run, number, finished, now) for number in range(len(run.jobs))]
         except Exception as defect:
             logger.exception("slot_report_failed")
-            return defect
+            return [defect for _ in run.jobs]
 
-    def _ran(self, entry: _Entry, finished: Finished, now: float) -> Ran | Exception:
-        """The job's result, learnt from, or what it failed with."""
-        run = entry.run
-        assert run is not None
-        if finished.logits is None:
-            return finished.error or RuntimeError("a slot gave no result")
-        stages = Stages(
-            wait_ms=run.plan.wait_ms,
-            decode_ms=finished.decode_ms,
-            service_ms=finished.service_ms,
-            total_ms=now - entry.job.arrived_ms,
-        )
-        learn(self.routing, run, stages)
-        return Ran(run.plan, stages, finished.logits)
+    def _learn(self, run: Run, finished: Finished, now: float) -> None:
+        """From runs that did all that was expected of them."""
+        if not any(isinstance(result, Exception) for result in finished.results):
+            started_ms = run.jobs[0].arrived_ms + run.plans[0].wait_ms
+            spent = Spent(finished.decode_ms, finished.service_ms, now - started_ms)
+            learn(self.routing, run, spent, now_ms=now)
+
+
+def _ran(run: Run, number: int, finished: Finished, now: float) -> Ran | Exception:
+    """One job's result, or what it failed with."""
+    result = finished.results[number]
+    if isinstance(result, Exception):
+        return result
+    plan = run.plans[number]
+    stages = Stages(
+        wait_ms=plan.wait_ms,
+        decode_ms=finished.decode_ms,
+        service_ms=finished.service_ms,
+        total_ms=now - run.jobs[number].arrived_ms,
+    )
+    return Ran(plan, stages, result)
 
 
 def _settle(done: asyncio.Future[Ran], outcome: Ran | Exception) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -38,29 +38,29 @@ def decoder(preprocessing: Preprocessing, own: Mapping[str, Preprocessing] | Non
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a slot has to execute for one job."""
+    """What a slot has to execute for one run: every picture decoded, then one inference."""
 
-    job_id: int
-    image: bytes
-    picture: Picture
+    run_id: int
+    pictures: tuple[tuple[bytes, Picture], ...]
     arm: Arm
     backend: Backend
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a slot reports when a job has run; `logits` is None where `error` is not."""
+    """What a slot reports when a run has ended."""
 
-    job_id: int
+    run_id: int
     slot: int
     decode_ms: float
+    """All pictures together."""
     service_ms: float
-    logits: NDArray[np.float32] | None
-    error: Exception | None = None
+    results: tuple[NDArray[np.float32] | Exception, ...]
+    """For each picture its logits, or what it failed with."""
 
 
 class Slot:
-    """A worker thread fed through a queue; `report` is called on it after each job.
+    """A worker thread fed through a queue; `report` is called on it after each run.
 
     What `report` submits next is run without a trip through the event loop, during which the
     slot's core would be idle.
@@ -75,11 +75,11 @@ class Slot:
         self._thread.start()
 
     def submit(self, work: Work) -> None:
-        """Hand over the next job; only while the slot is idle."""
+        """Hand over the next run; only while the slot is idle."""
         self._inbox.put(work)
 
     def stop(self) -> None:
-        """Let the thread end after the job it is executing."""
+        """Let the thread end after the run it is executing."""
         self._inbox.put(None)
         self._thread.join()
 
@@ -88,15 +88,31 @@ class Slot:
             self._report(self._execute(work))
 
     def _execute(self, work: Work) -> Finished:
-        started_ms = decoded_ms = now_ms()
-        try:
-            pixels = self._decode(work.image, work.picture, work.arm)
-            decoded_ms = now_ms()
-            logits = work.backend.infer(pixels[np.newaxis], self.index)[0].copy()
-        except Exception as error:  # noqa: BLE001  # any failure belongs to this job, not the slot
-            return Finished(
-                work.job_id, self.index, decoded_ms - started_ms, now_ms() - decoded_ms, None, error
-            )
+        started_ms = now_ms()
+        decoded = [self._decoded(image, picture, work.arm) for image, picture in work.pictures]
+        decoded_ms = now_ms()
+        results = self._inferred(decoded, work.backend)
+        ended_ms = now_ms()
         return Finished(
-            work.job_id, self.index, decoded_ms - started_ms, now_ms() - decoded_ms, logits
+            work.run_id, self.index, decoded_ms - started_ms, ended_ms - decoded_ms, results
         )
+
+    def _decoded(self, image: bytes, picture: Picture, arm: Arm) -> NDArray[np.uint8] | Exception:
+        """A picture that cannot be decoded fails alone, not with the others of its batch."""
+        try:
+            return self._decode(image, picture, arm)
+        except Exception as error:  # noqa: BLE001  # any failure belongs to its job, not the slot
+            return error
+
+    def _inferred(
+        self, decoded: Sequence[NDArray[np.uint8] | Exception], backend: Backend
+    ) -> tuple[NDArray[np.float32] | Exception, ...]:
+        pixels = [one for one in decoded if not isinstance(one, Exception)]
+        if not pixels:
+            return tuple(one for one in decoded if isinstance(one, Exception))
+        batch = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
+        try:
+            logits = iter(backend.infer(batch, self.index).copy())
+        except Exception as error:  # noqa: BLE001  # see above
+            return tuple(one if isinstance(one, Exception) else error for one in decoded)
+        return tuple(one if isinstance(one, Exception) else next(logits) for one in decoded)

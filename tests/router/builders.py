@@ -13,10 +13,13 @@ from mnv4serve.domain import (
     Terms,
     Timing,
 )
-from mnv4serve.router.planner import Pool, Request, Rules, admit
-from mnv4serve.router.policy import Candidate, Refusal
+from mnv4serve.router.jobs import Job, Request, Run
+from mnv4serve.router.planner import Pool, Rules, admit, dispatch
+from mnv4serve.router.policies.priced import Priced
+from mnv4serve.router.policy import Candidate
 from mnv4serve.router.predict import DecodeCost, Estimate, Predictor
-from mnv4serve.router.schedule import Job, Ledger
+from mnv4serve.router.refusal import Refusal
+from mnv4serve.router.schedule import Ledger
 
 PHOTO = Picture("JPEG", width=500, height=375, n_bytes=107_000)
 FREE = DecodeCost(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -67,6 +70,7 @@ def pool(
         arms=tuple(arms),
         predictor=predictor(arms, service_ms, decode=decode),
         ledger=Ledger(slots=slots, max_queue=max_queue),
+        policy=Priced(),
     )
 
 
@@ -103,7 +107,9 @@ def job(
         picture=PHOTO,
         terms=Terms(),
         plan=plan(),
+        arms=(),
         expected_ms=expected_ms,
+        least_ms=expected_ms,
         tier=tier,
         margin_ms=margin_ms,
     )
@@ -135,3 +141,16 @@ def busy_pool(queue: list[tuple[float, float]], *, slots: int = 1) -> Pool:
     for number, (deadline_ms, expected_ms) in enumerate(queue, start=100):
         subject.ledger.admit(job(number, deadline_ms=deadline_ms, expected_ms=expected_ms))
     return subject
+
+
+def started(subject: Pool, now_ms: float) -> Run | None:
+    """What dispatch starts."""
+    return dispatch(subject, now_ms=now_ms, rules=RULES).run
+
+
+def taken(ledger: Ledger, now_ms: float) -> Job | None:
+    """The job that is next, taken out of the queue."""
+    job = next(iter(ledger.ready(now_ms)), None)
+    if job is not None:
+        ledger.remove(job.id)
+    return job

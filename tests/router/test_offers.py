@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv4serve.domain import OnMiss, Reason
+from mnv4serve.router.jobs import Job
 from mnv4serve.router.planner import admit
-from mnv4serve.router.policy import Refusal, RefusalKind
-from mnv4serve.router.schedule import Job
+from mnv4serve.router.refusal import Refusal, RefusalKind
 from tests.router.builders import (
     ARMS,
     RULES,

@@ -4,10 +4,11 @@ from heapq import heappop, heappush
 
 import pytest
 
-from mnv4serve.domain import OnMiss, Reason, Stages, Terms
-from mnv4serve.router.planner import Pool, Request, Run, admit, dispatch, learn, learn_expired
-from mnv4serve.router.policy import Refusal, RefusalKind
-from mnv4serve.router.schedule import Job
+from mnv4serve.domain import OnMiss, Reason, Terms
+from mnv4serve.router.jobs import Job, Request, Run
+from mnv4serve.router.planner import Pool, admit, arrived, learn, learn_expired
+from mnv4serve.router.predict import Spent
+from mnv4serve.router.refusal import Refusal, RefusalKind
 from tests.router.builders import (
     ARMS,
     DECODE,
@@ -15,13 +16,13 @@ from tests.router.builders import (
     RULES,
     SERVICE_MS,
     admitted,
-    arm,
     busy_pool,
     job,
     plan,
     pool,
     refused,
     request,
+    started,
 )
 
 
@@ -88,15 +89,15 @@ def test_dispatch_binds_and_occupies_a_slot() -> None:
     waiting = admitted([subject], request(30.0))
     subject.ledger.admit(waiting)
 
-    run = dispatch(subject, now_ms=2.0, rules=RULES)
+    run = started(subject, 2.0)
 
     assert run is not None
-    assert (run.job, run.slot, run.plan.arm) == (waiting, 0, ARMS[2])
-    assert run.plan.reason is Reason.MOST_ACCURATE_ON_TIME
-    assert (run.plan.wait_ms, run.estimate.wait_ms) == (2.0, 0.0)
-    assert run.plan.predicted_ms == pytest.approx(2.0 + 9.0 + 0.1)
+    assert (run.jobs[0], run.slot, run.plans[0].arm) == (waiting, 0, ARMS[2])
+    assert run.plans[0].reason is Reason.MOST_ACCURATE_ON_TIME
+    assert (run.plans[0].wait_ms, run.estimate.wait_ms) == (2.0, 0.0)
+    assert run.plans[0].predicted_ms == pytest.approx(2.0 + 9.0 + 0.1)
     assert subject.ledger.running[0].expected_ms == 9.0
-    assert dispatch(subject, now_ms=2.0, rules=RULES) is None
+    assert started(subject, 2.0) is None
 
 
 def test_dispatch_upgrades_when_the_wait_was_shorter_than_expected() -> None:
@@ -106,11 +107,11 @@ def test_dispatch_upgrades_when_the_wait_was_shorter_than_expected() -> None:
     subject.ledger.admit(waiting)
     subject.ledger.finish(1000, 0.5)
 
-    run = dispatch(subject, now_ms=0.5, rules=RULES)
+    run = started(subject, 0.5)
 
     assert run is not None
-    assert (waiting.arm, run.plan.arm) == (ARMS[1], ARMS[2])
-    assert run.plan.reason is Reason.REBOUND
+    assert (waiting.arm, run.plans[0].arm) == (ARMS[1], ARMS[2])
+    assert run.plans[0].reason is Reason.REBOUND
 
 
 def test_dispatch_downgrades_when_the_wait_was_longer() -> None:
@@ -118,10 +119,10 @@ def test_dispatch_downgrades_when_the_wait_was_longer() -> None:
     subject = pool(ARMS, SERVICE_MS)
     subject.ledger.admit(admitted([subject], request(12.0)))
 
-    run = dispatch(subject, now_ms=6.0, rules=RULES)
+    run = started(subject, 6.0)
 
     assert run is not None
-    assert (run.plan.arm, run.plan.reason) == (ARMS[1], Reason.REBOUND)
+    assert (run.plans[0].arm, run.plans[0].reason) == (ARMS[1], Reason.REBOUND)
 
 
 def test_dispatch_keeps_pins() -> None:
@@ -130,10 +131,10 @@ def test_dispatch_keeps_pins() -> None:
     pinned = Request(1, PHOTO, Terms(budget_ms=12.0, variant="v2"), 0.0)
     subject.ledger.admit(admitted([subject], pinned))
 
-    run = dispatch(subject, now_ms=8.0, rules=RULES)
+    run = started(subject, 8.0)
 
     assert run is not None
-    assert (run.plan.arm, run.plan.reason) == (ARMS[2], Reason.PINNED)
+    assert (run.plans[0].arm, run.plans[0].reason) == (ARMS[2], Reason.PINNED)
 
 
 def test_an_upgrade_must_not_make_others_late() -> None:
@@ -142,10 +143,10 @@ def test_an_upgrade_must_not_make_others_late() -> None:
     subject.ledger.admit(admitted([subject], request(13.0)))
     subject.ledger.finish(1000, 0.5)
 
-    run = dispatch(subject, now_ms=0.5, rules=RULES)
+    run = started(subject, 0.5)
 
     assert run is not None
-    assert run.plan.arm == ARMS[1]
+    assert run.plans[0].arm == ARMS[1]
 
 
 def test_on_time_work_is_not_upgraded_while_degraded_work_waits() -> None:
@@ -155,10 +156,10 @@ def test_on_time_work_is_not_upgraded_while_degraded_work_waits() -> None:
     subject.ledger.admit(job(2, deadline_ms=1.0, late_ms=1000.0, tier=1))
     subject.ledger.finish(1000, 0.5)
 
-    run = dispatch(subject, now_ms=0.5, rules=RULES)
+    run = started(subject, 0.5)
 
     assert run is not None
-    assert run.plan.arm == ARMS[1]
+    assert run.plans[0].arm == ARMS[1]
 
 
 def test_degraded_work_is_fast_while_others_wait_and_better_when_alone() -> None:
@@ -170,14 +171,14 @@ def test_degraded_work_is_fast_while_others_wait_and_better_when_alone() -> None
         subject.ledger.admit(decided)
     subject.ledger.finish(1000, 0.1)
 
-    first = dispatch(subject, now_ms=0.1, rules=RULES)
+    first = started(subject, 0.1)
     subject.ledger.finish(1, 0.2)
-    second = dispatch(subject, now_ms=0.2, rules=RULES)
+    second = started(subject, 0.2)
 
     assert first is not None
     assert second is not None
-    assert (first.plan.arm, first.plan.reason) == (ARMS[0], Reason.DEGRADED)
-    assert (second.plan.arm, second.plan.reason) == (ARMS[1], Reason.REBOUND)
+    assert (first.plans[0].arm, first.plans[0].reason) == (ARMS[0], Reason.DEGRADED)
+    assert (second.plans[0].arm, second.plans[0].reason) == (ARMS[1], Reason.REBOUND)
 
 
 def test_a_hopeless_job_lets_others_go_first() -> None:
@@ -188,36 +189,23 @@ def test_a_hopeless_job_lets_others_go_first() -> None:
 
     runs = []
     for _ in range(2):
-        run = dispatch(subject, now_ms=9.5, rules=RULES)
+        run = started(subject, 9.5)
         assert run is not None
-        subject.ledger.finish(run.job.id, 9.5)
+        subject.ledger.finish(run.id, 9.5)
         runs.append(run)
 
-    assert [run.job.id for run in runs] == [2, 1]
-    assert runs[0].plan.on_time_probability >= 0.95
-
-
-def test_a_job_whose_terms_no_arm_satisfies_any_more_runs_as_reserved() -> None:
-    """When the resident set changed under a waiting job, its own arm is still taken."""
-    reserved = arm("gone", accuracy=0.85)
-    subject = pool((*ARMS, reserved), (*SERVICE_MS, 2.0))
-    pinned = Request(1, PHOTO, Terms(variant="gone"), 0.0)
-    subject.ledger.admit(admitted([subject], pinned))
-
-    run = dispatch(replace(subject, arms=ARMS), now_ms=0.0, rules=RULES)
-
-    assert run is not None
-    assert run.plan.arm == reserved
+    assert [run.id for run in runs] == [2, 1]
+    assert runs[0].plans[0].on_time_probability >= 0.95
 
 
 def test_learning_from_a_run_reaches_the_predictor() -> None:
     """A run that took twice as long raises the slowdown."""
     subject = pool(ARMS, SERVICE_MS)
     subject.ledger.admit(admitted([subject], request(30.0)))
-    run = dispatch(subject, now_ms=0.0, rules=RULES)
+    run = started(subject, 0.0)
     assert run is not None
 
-    learn(subject, run, Stages(0.0, 0.0, 18.0, 18.1))
+    learn(subject, run, Spent(0.0, 18.0, 18.1), now_ms=18.1)
 
     assert subject.predictor.slowdown > 1.05
 
@@ -261,9 +249,9 @@ def test_overload_does_not_spoil_work_that_was_promised() -> None:
 
 class _Result:
     def __init__(self, run: Run, end_ms: float) -> None:
-        self.promised = run.job.plan.reason is not Reason.DEGRADED
-        self.on_time = end_ms + 0.1 <= run.job.deadline_ms
-        self.accuracy = run.plan.arm.accuracy or 0.0
+        self.promised = run.jobs[0].plan.reason is not Reason.DEGRADED
+        self.on_time = end_ms + 0.1 <= run.jobs[0].deadline_ms
+        self.accuracy = run.plans[0].arm.accuracy or 0.0
 
 
 def _simulate(subject: Pool, *, n: int, gap_ms: float, seed: int) -> list[_Result]:
@@ -281,18 +269,18 @@ def _simulate(subject: Pool, *, n: int, gap_ms: float, seed: int) -> list[_Resul
             budget_ms = generator.choice((5.0, 10.0, 20.0, 50.0))
             wanted = request(budget_ms, id_=number, received_ms=now_ms)
             decided = admit([subject], wanted, now_ms=now_ms, rules=RULES)
+            arrived([subject], wanted, decided, now_ms=now_ms)
             if isinstance(decided, Job):
                 subject.ledger.admit(decided)
         else:
             subject.ledger.finish(number, now_ms)
             results.append(_Result(ended, now_ms))
-            run_ms = now_ms - ended.job.arrived_ms - ended.plan.wait_ms
-            total_ms = now_ms - ended.job.arrived_ms
-            learn(subject, ended, Stages(ended.plan.wait_ms, 0.0, run_ms, total_ms))
+            run_ms = now_ms - ended.jobs[0].arrived_ms - ended.plans[0].wait_ms
+            learn(subject, ended, Spent(0.0, run_ms, run_ms), now_ms=now_ms)
         for job_ in subject.ledger.expired(now_ms):
             learn_expired(subject, job_, now_ms=now_ms)
-        while (run := dispatch(subject, now_ms=now_ms, rules=RULES)) is not None:
+        while (run := started(subject, now_ms)) is not None:
             took_ms = run.estimate.service_ms / subject.predictor.slowdown
             took_ms *= generator.lognormvariate(0.0, 0.12)
-            heappush(events, (now_ms + took_ms, run.job.id, run))
+            heappush(events, (now_ms + took_ms, run.id, run))
     return results

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv4serve.domain import Picture, Stages, Timing
+from mnv4serve.domain import Picture, Timing
 from mnv4serve.router.predict import (
     PATIENCE,
     Estimate,
     Predictor,
+    Spent,
 )
 from tests.router.builders import DECODE, FREE, PHOTO, arm, arms_of, predictor, timing
 
@@ -37,10 +38,8 @@ def _experienced(seed: int, n: int = 300) -> Predictor:
 
 def _run(subject: Predictor, service_ms: float, *, decode_ms: float = 0.0) -> None:
     expected = subject.expect(ARM, PHOTO, wait_ms=0.0)
-    total_ms = decode_ms + service_ms + 0.05
-    subject.observe(
-        ARM, PHOTO, expected=expected, actual=Stages(0.0, decode_ms, service_ms, total_ms)
-    )
+    spent = Spent(decode_ms, service_ms, decode_ms + service_ms + 0.05)
+    subject.observe(ARM, [PHOTO], expected, spent)
 
 
 def test_estimate_adds_up() -> None:
@@ -178,8 +177,7 @@ def test_an_arm_that_is_slower_than_profiled_is_told_apart() -> None:
     for _ in range(600):
         for one, service_ms in ((slow, 3.0), (fine, 2.0)):
             expected = subject.expect(one, PHOTO, wait_ms=0.0)
-            actual = Stages(0.0, 0.0, service_ms, service_ms)
-            subject.observe(one, PHOTO, expected=expected, actual=actual)
+            subject.observe(one, [PHOTO], expected, Spent(0.0, service_ms, service_ms))
 
     assert subject.expect(slow, PHOTO, wait_ms=0.0).service_ms == pytest.approx(3.0, rel=0.1)
     assert subject.expect(fine, PHOTO, wait_ms=0.0).service_ms == pytest.approx(2.0, rel=0.1)
@@ -206,7 +204,7 @@ def test_hand_over_and_reply_are_learnt() -> None:
 
     for _ in range(400):
         expected = subject.expect(ARM, PHOTO, wait_ms=0.0)
-        subject.observe(ARM, PHOTO, expected=expected, actual=Stages(1.0, 0.0, 2.0, 3.4))
+        subject.observe(ARM, [PHOTO], expected, Spent(0.0, 2.0, 2.4))
         subject.observe_reply(0.7)
 
     assert subject.expect(ARM, PHOTO, wait_ms=0.0).hop_ms == pytest.approx(0.4, abs=0.05)
@@ -226,9 +224,7 @@ def test_probability_is_calibrated_without_a_queue(target: float, service_ms: fl
         required_ms = subject.required_ms(expected, target)
         actual_ms = service_ms * generator.lognormvariate(0.0, 0.15) + generator.expovariate(5.0)
         on_time += turn >= 500 and actual_ms + expected.reply_ms <= required_ms
-        subject.observe(
-            ARM, PHOTO, expected=expected, actual=Stages(0.0, 0.0, actual_ms, actual_ms)
-        )
+        subject.observe(ARM, [PHOTO], expected, Spent(0.0, actual_ms, actual_ms))
 
     assert on_time / 2000 == pytest.approx(target, abs=0.02)
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv4serve.router.schedule import OVERRUN_SHARE, Job, Ledger
-from tests.router.builders import job
+from mnv4serve.router.jobs import Job
+from mnv4serve.router.schedule import OVERRUN_SHARE, Ledger
+from tests.router.builders import job, taken
 
 times = st.floats(0.0, 100.0)
 _jobs = st.lists(st.tuples(times, st.floats(0.1, 20.0), st.integers(0, 1)), max_size=20).map(
@@ -99,7 +100,7 @@ def test_jobs_come_out_by_tier_then_deadline_then_arrival(jobs: list[Job]) -> No
     ledger = _ledger(jobs)
 
     popped = []
-    while (following := ledger.pop(-1.0)) is not None:
+    while (following := taken(ledger, -1.0)) is not None:
         popped.append(following)
 
     assert popped == sorted(jobs, key=_order)
@@ -116,7 +117,7 @@ def test_every_job_leaves_once(jobs: list[Job], removed: set[int], now_ms: float
     again = [number for number in removed if ledger.remove(number)]
     expired = ledger.expired(now_ms)
     popped = []
-    while (following := ledger.pop(now_ms)) is not None:
+    while (following := taken(ledger, now_ms)) is not None:
         popped.append(following)
 
     kept = [j for j in jobs if j.id not in removed]
@@ -131,11 +132,11 @@ def test_an_expired_job_is_never_run() -> None:
     """A job whose time has run out stays until it is collected, and is not popped."""
     ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=9.0)])
 
-    popped = ledger.pop(5.0)
+    popped = taken(ledger, 5.0)
 
     assert popped is not None
     assert popped.id == 2
-    assert ledger.pop(5.0) is None
+    assert taken(ledger, 5.0) is None
     assert [j.id for j in ledger.expired(5.0)] == [1]
 
 
@@ -143,34 +144,32 @@ def test_a_late_job_gives_way_to_one_that_can_be_on_time() -> None:
     """A job past its deadline that may still be answered late goes behind all that is on time."""
     ledger = _ledger([job(1, deadline_ms=5.0, late_ms=100.0), job(2, deadline_ms=50.0)])
 
-    order = [ledger.pop(6.0), ledger.pop(6.0)]
+    order = [taken(ledger, 6.0), taken(ledger, 6.0)]
 
     assert [(j.id, j.tier) for j in order if j] == [(2, 0), (1, 1)]
 
 
 def test_a_demoted_job_goes_behind_even_a_full_queue() -> None:
-    """A job that was admitted once is not lost when it is put back."""
+    """A job that was admitted once is not lost when it is put back, and counts as one."""
     ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=50.0)], max_queue=2)
-    first = ledger.pop(0.0)
-    assert first is not None
-    ledger.admit(job(3, deadline_ms=60.0))
 
-    ledger.demote(first)
+    ledger.demote(1)
 
-    assert ledger.depth == 3
-    assert [ledger.waiting(tier) for tier in (0, 1)] == [2, 1]
+    assert ledger.full
+    assert ledger.depth == 2
+    assert [ledger.waiting(tier) for tier in (0, 1)] == [1, 1]
 
 
-def test_nothing_is_popped_while_all_slots_are_taken() -> None:
-    """A job leaves the queue only when a slot can take it, and the slot is freed by its end."""
-    ledger = _ledger([job(1, deadline_ms=50.0)], slots=2)
+def test_a_slot_is_taken_until_its_run_ends() -> None:
+    """Slots are handed out lowest first, and one is idle again once its run has finished."""
+    ledger = _ledger([], slots=2)
     slots = [ledger.start(number, 0.0, expected_ms=3.0) for number in (7, 8)]
 
     assert slots == [0, 1]
-    assert (ledger.idle_slots, ledger.pop(1.0)) == (0, None)
+    assert ledger.idle_slots == 0
     assert ledger.finish(8, 2.5) == 2.5
-    assert [run.job_id for run in ledger.running] == [7]
-    assert ledger.pop(2.5) is not None
+    assert [run.run_id for run in ledger.running] == [7]
+    assert ledger.idle_slots == 1
 
 
 def test_a_full_queue_takes_nothing() -> None:
@@ -214,7 +213,7 @@ def test_spare_time_harms_nobody(
     running = running[: slots - 1]
     ledger = _ledger(jobs, slots=slots, running=running)
 
-    spare_ms = ledger.spare_ms(0.0, expected_ms)
+    spare_ms = ledger.spare_ms(0.0, expected_ms, without=-1)
 
     likely = sorted((j for j in jobs if j.tier == 0), key=_order)
     on_time = _on_time(likely, first_ms=expected_ms, slots=slots, running=running)
@@ -243,7 +242,7 @@ def test_spare_time_keeps_margins_free() -> None:
     """What a waiting job needs beyond its expected time is not given away."""
     ledger = _ledger([job(1, deadline_ms=20.0, expected_ms=5.0, margin_ms=2.0)])
 
-    assert ledger.spare_ms(0.0, 4.0) == pytest.approx(20.0 - 2.0 - 5.0 - 4.0)
+    assert ledger.spare_ms(0.0, 4.0, without=-1) == pytest.approx(20.0 - 2.0 - 5.0 - 4.0)
 
 
 def test_next_expiry_skips_jobs_that_left() -> None:

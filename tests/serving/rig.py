@@ -23,7 +23,9 @@ from mnv4serve.domain import (
     Timing,
     Transport,
 )
+from mnv4serve.router import planner
 from mnv4serve.router.planner import Rules
+from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.predict import DecodeCost, Predictor
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.gateway import Assembled, Gateway
@@ -105,11 +107,16 @@ def rig(
     timings = {arm.id: {1: Timing(ms, ms * 1.05, ms * 1.1, 50)} for arm, ms in profiled_ms.items()}
     backends = {arm.id: FakeBackend() for arm in profiled_ms}
     lock = threading.Lock()
+    routing = planner.Pool(
+        "cpu",
+        tuple(profiled_ms),
+        Predictor(timings=timings, decode=DecodeCost(0.5, 0, 0, 0, 0), reply_ms=0.1),
+        Ledger(slots=slots, max_queue=config.max_queue),
+        Priced(),
+    )
     pool = Pool(
-        device="cpu",
+        routing,
         residents=[Resident(arm, backends[arm.id]) for arm in profiled_ms],
-        ledger=Ledger(slots=slots, max_queue=config.max_queue),
-        predictor=Predictor(timings=timings, decode=DecodeCost(0.5, 0, 0, 0, 0), reply_ms=0.1),
         rules=Rules(config.on_time_target, config.late_limit_ms),
         lock=lock,
     )
