@@ -194,6 +194,7 @@ def _print_score(loadable: Candidate, score: Score, *, as_json: bool) -> None:
 
 
 def _arm_document(view: ArmView) -> dict[str, object]:
+    published = {"accuracy_published": True} if view.arm.accuracy_published else {}
     return {
         "arm": view.arm.id,
         "variant": view.arm.variant,
@@ -201,6 +202,7 @@ def _arm_document(view: ArmView) -> dict[str, object]:
         "precision": view.arm.precision,
         "device": view.arm.device,
         "accuracy": view.arm.accuracy,
+        **published,
         "p50_ms": view.p50_ms,
         "p99_ms": view.p99_ms,
         "resident": view.resident,

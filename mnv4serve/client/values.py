@@ -32,6 +32,8 @@ class Arm:
     device: str
     accuracy: float | None
     simulated: bool
+    accuracy_published: bool
+    """Only what was published with the weights: nobody measured it on the serving path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +211,5 @@ def _arm(json: Json) -> Arm:
         device=json["device"],
         accuracy=json["accuracy"],
         simulated=json.get("simulated", False),
+        accuracy_published=json.get("accuracy_published", False),
     )

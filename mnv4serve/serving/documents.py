@@ -85,7 +85,8 @@ def _arm(arm: Arm) -> Document:
         "device": arm.device,
         "accuracy": arm.accuracy,
     }
-    return {**document, "simulated": True} if arm.simulated else document
+    remarks = {"simulated": arm.simulated, "accuracy_published": arm.accuracy_published}
+    return document | {name: True for name, holds in remarks.items() if holds}
 
 
 def _choice(plan: Plan) -> Document:

@@ -181,6 +181,7 @@ def _schemas() -> Document:
     common: Document = {"zoo": text, **arm, "budget_ms": number, "plan": choice, "request_id": text}
     stages = ("wait", "decode", "service", "predicted")
     view = {**arm, "p50_ms": number, "p99_ms": maybe, "expected_ms": maybe}
+    remarks: Document = {"simulated": flag, "accuracy_published": flag}
     shares: Document = {"traffic_share": maybe_share, "on_time_share": maybe_share}
     return {
         "Reply": _object(
@@ -190,11 +191,11 @@ def _schemas() -> Document:
                 "on_time": flag,
                 "latency_ms": _object(dict.fromkeys(("total", *stages), number)),
             },
-            optional={"simulated": flag},
+            optional=remarks,
         ),
         "Plan": _object(
             {**common, "latency_ms": _object(dict.fromkeys((*stages, "hop", "reply"), number))},
-            optional={"simulated": flag},
+            optional=remarks,
         ),
         "Frontier": _object(
             {
@@ -203,7 +204,7 @@ def _schemas() -> Document:
                     "type": "array",
                     "items": _object(
                         {**view, "resident": flag, "on_frontier": flag, **shares},
-                        optional={"simulated": flag},
+                        optional=remarks,
                     ),
                 },
                 "pools": {"type": "array", "items": _pool_schema()},
