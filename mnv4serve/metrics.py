@@ -1,8 +1,12 @@
-"""Prometheus metrics, fed with `Served` records; the only module that names a metric."""
+"""Prometheus metrics, fed with `Served` records; the only module that names a metric.
 
-from collections.abc import Callable
+Where they end up is the sink's matter: a registry of this process, or Ray's exporter.
+"""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 from mnv4serve.domain import Outcome, Plan, Served, Stages
@@ -15,75 +19,116 @@ SLACK_BUCKETS_S = (
     -1, -0.1, -0.05, -0.02, -0.01, -0.005, -0.002, -0.001,
     0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1,
 )  # fmt: skip
+ACCURACY_BUCKETS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92, 0.95, 1)
 RATIO_BUCKETS = (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10)
 NO_ARM = ("", "", "")
+REQUEST_LABELS = ("transport", "variant", "backend", "device", "outcome")
 STAGES = ("total", "wait", "decode", "service")
 ANSWERED = frozenset({Outcome.ON_TIME, Outcome.LATE})
 
 
-class Metrics:
-    """Counts and times of everything served, in a registry of its own."""
+class Series(Protocol):
+    """One time series: a metric with its labels."""
+
+    def inc(self, amount: float = 1.0, /) -> None: ...
+    def observe(self, value: float, /) -> None: ...
+    def set(self, value: float, /) -> None: ...
+
+
+class Sink(Protocol):
+    """Where metrics end up; a counter's name is given without its `_total`."""
+
+    def counter(self, name: str, text: str, labels: Mapping[str, str]) -> Series: ...
+    def histogram(
+        self, name: str, text: str, labels: Mapping[str, str], *, buckets: Sequence[float]
+    ) -> Series: ...
+    def gauge(self, name: str, text: str, labels: Mapping[str, str]) -> Series: ...
+
+    def watch(
+        self, name: str, text: str, labels: Mapping[str, str], read: Callable[[], float]
+    ) -> None:
+        """A gauge that is read whenever metrics are collected."""
+        ...
+
+    def text(self) -> bytes:
+        """What a Prometheus server scrapes; empty where it scrapes something else."""
+        ...
+
+
+class PrometheusSink:
+    """A registry of this process, exposed as text."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "mnv4serve_requests",
-            "Requests by how they ended",
-            ("transport", "variant", "backend", "device", "outcome"),
-            registry=self.registry,
-        )
-        self._latency = self._histogram(
-            "latency_seconds", "Where the time of answered requests went", ("stage",)
-        )
-        self._stages = tuple((self._latency.labels(name), f"{name}_ms") for name in STAGES)
-        self._counts: dict[tuple[str, ...], Counter] = {}
-        self._services: dict[str, Histogram] = {}
-        self._slack = self._histogram(
-            "budget_slack_seconds",
-            "Budget left when the reply was handed over; negative when late",
-            buckets=SLACK_BUCKETS_S,
-        )
-        self._error_ratio = self._histogram(
-            "prediction_error_ratio",
-            "Real over predicted latency of answered requests, as planned at dispatch",
-            buckets=RATIO_BUCKETS,
-        )
-        self._service = self._histogram(
-            "arm_service_seconds", "Service time of each arm, inference alone", ("arm",)
-        )
-        self._refused = Counter(
-            "mnv4serve_refused", "Requests without an answer, by reason", ("reason",),
-            registry=self.registry,
-        )  # fmt: skip
-        self._accuracy = Summary(
-            "mnv4serve_expected_accuracy",
-            "Certified accuracy of the arms that answered on time; sum over count is the mean",
-            registry=self.registry,
-        )
-        self._depth = self._gauge("queue_depth", "Requests waiting for a slot")
-        self._slowdown = self._gauge("device_slowdown_ratio", "Service time now over profiled")
-        self._simulated = self._gauge("device_simulated", "1 where the device is simulated")
+        self._families: dict[str, Any] = {}
 
-    def _histogram(
+    def counter(self, name: str, text: str, labels: Mapping[str, str]) -> Series:
+        return self._series(Counter, name, text, labels)
+
+    def histogram(
+        self, name: str, text: str, labels: Mapping[str, str], *, buckets: Sequence[float]
+    ) -> Series:
+        return self._series(Histogram, name, text, labels, buckets=buckets)
+
+    def gauge(self, name: str, text: str, labels: Mapping[str, str]) -> Series:
+        return self._series(Gauge, name, text, labels)
+
+    def watch(
+        self, name: str, text: str, labels: Mapping[str, str], read: Callable[[], float]
+    ) -> None:
+        gauge: Any = self._series(Gauge, name, text, labels)
+        gauge.set_function(read)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def _series(
         self,
+        kind: type[Counter | Gauge | Histogram],
         name: str,
         text: str,
-        labels: tuple[str, ...] = (),
-        *,
-        buckets: tuple[float, ...] = LATENCY_BUCKETS_S,
-    ) -> Histogram:
-        return Histogram(f"mnv4serve_{name}", text, labels, buckets=buckets, registry=self.registry)
+        labels: Mapping[str, str],
+        **more: Any,  # noqa: ANN401  # buckets, where there are any
+    ) -> Series:
+        if name not in self._families:
+            self._families[name] = kind(name, text, tuple(labels), registry=self.registry, **more)
+        family = self._families[name]
+        series: Series = family.labels(**labels) if labels else family
+        return series
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"mnv4serve_{name}", text, ("device",), registry=self.registry)
+
+class Metrics:
+    """Counts and times of everything served."""
+
+    def __init__(self, sink: Sink | None = None) -> None:
+        self.sink: Sink = PrometheusSink() if sink is None else sink
+        self._stages = tuple((self._stage(name), f"{name}_ms") for name in STAGES)
+        self._counts: dict[tuple[str, ...], Series] = {}
+        self._services: dict[str, Series] = {}
+        self._refusals: dict[str, Series] = {}
+        self._slack = self.sink.histogram(
+            "mnv4serve_budget_slack_seconds",
+            "Budget left when the reply was handed over; negative when late",
+            {},
+            buckets=SLACK_BUCKETS_S,
+        )
+        self._error_ratio = self.sink.histogram(
+            "mnv4serve_prediction_error_ratio",
+            "Real over predicted latency of answered requests, as planned at dispatch",
+            {},
+            buckets=RATIO_BUCKETS,
+        )
+        self._accuracy = self.sink.histogram(
+            "mnv4serve_expected_accuracy",
+            "Certified accuracy of the arms that answered on time; sum over count is the mean",
+            {},
+            buckets=ACCURACY_BUCKETS,
+        )
 
     def describe_build(self, *, version: str, zoo: str, engine: str) -> None:
         """Export what is running as the labels of a constant 1."""
-        info = Gauge(
-            "mnv4serve_build_info", "What is running",
-            ("version", "zoo", "engine"), registry=self.registry,
-        )  # fmt: skip
-        info.labels(version, zoo, engine).set(1)
+        labels = {"version": version, "zoo": zoo, "engine": engine}
+        self.sink.gauge("mnv4serve_build_info", "What is running", labels).set(1)
 
     def watch_device(
         self,
@@ -93,17 +138,20 @@ class Metrics:
         slowdown: Callable[[], float],
         simulated: bool,
     ) -> None:
-        """Read a device's gauges when they are scraped."""
-        self._depth.labels(device).set_function(queue_depth)
-        self._slowdown.labels(device).set_function(slowdown)
-        self._simulated.labels(device).set(int(simulated))
+        """Read a device's gauges when they are collected."""
+        sink, labels = self.sink, {"device": device}
+        sink.watch("mnv4serve_queue_depth", "Requests waiting for a slot", labels, queue_depth)
+        slower = "Service time now over profiled"
+        sink.watch("mnv4serve_device_slowdown_ratio", slower, labels, slowdown)
+        is_simulated = "1 where the device is simulated"
+        sink.gauge("mnv4serve_device_simulated", is_simulated, labels).set(int(simulated))
 
     def observe(self, served: Served) -> None:
         """Account for one finished request, exactly once."""
         labels = (served.transport, *_arm_labels(served.plan), served.outcome)
         self._count_of(labels).inc()
         if served.refused_reason is not None:
-            self._refused.labels(served.refused_reason).inc()
+            self._refusal_of(served.refused_reason).inc()
         if served.outcome in ANSWERED:
             assert served.plan is not None
             assert served.stages is not None
@@ -118,20 +166,42 @@ class Metrics:
         if served.outcome is Outcome.ON_TIME and plan.arm.accuracy is not None:
             self._accuracy.observe(plan.arm.accuracy)
 
-    def _count_of(self, labels: tuple[str, ...]) -> Counter:
-        """Looking a child up by its labels costs more than counting."""
-        if labels not in self._counts:
-            self._counts[labels] = self._requests.labels(*labels)
-        return self._counts[labels]
+    def _stage(self, name: str) -> Series:
+        return self.sink.histogram(
+            "mnv4serve_latency_seconds",
+            "Where the time of answered requests went",
+            {"stage": name},
+            buckets=LATENCY_BUCKETS_S,
+        )
 
-    def _service_of(self, arm_id: str) -> Histogram:
+    def _count_of(self, values: tuple[str, ...]) -> Series:
+        """Looking a series up by its labels costs more than counting."""
+        if values not in self._counts:
+            labels = dict(zip(REQUEST_LABELS, values, strict=True))
+            text = "Requests by how they ended"
+            self._counts[values] = self.sink.counter("mnv4serve_requests", text, labels)
+        return self._counts[values]
+
+    def _refusal_of(self, reason: str) -> Series:
+        if reason not in self._refusals:
+            text = "Requests without an answer, by reason"
+            series = self.sink.counter("mnv4serve_refused", text, {"reason": reason})
+            self._refusals[reason] = series
+        return self._refusals[reason]
+
+    def _service_of(self, arm_id: str) -> Series:
         if arm_id not in self._services:
-            self._services[arm_id] = self._service.labels(arm_id)
+            self._services[arm_id] = self.sink.histogram(
+                "mnv4serve_arm_service_seconds",
+                "Service time of each arm, inference alone",
+                {"arm": arm_id},
+                buckets=LATENCY_BUCKETS_S,
+            )
         return self._services[arm_id]
 
     def text(self) -> bytes:
         """The exposition that a Prometheus server scrapes."""
-        return generate_latest(self.registry)
+        return self.sink.text()
 
 
 def _arm_labels(plan: Plan | None) -> tuple[str, str, str]:

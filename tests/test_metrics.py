@@ -14,7 +14,7 @@ from mnv4serve.domain import (
     Terms,
     Transport,
 )
-from mnv4serve.metrics import Metrics
+from mnv4serve.metrics import Metrics, PrometheusSink
 
 ARM = Arm("conv_small@160", BackendName.CPU, Precision.BF16, "cpu", 160, accuracy=0.8)
 PLAN = Plan(
@@ -37,7 +37,8 @@ def _served(outcome: Outcome, **changes: object) -> Served:
 
 
 def _sample(metrics: Metrics, name: str, **labels: str) -> float | None:
-    return metrics.registry.get_sample_value(f"mnv4serve_{name}", labels)
+    assert isinstance(metrics.sink, PrometheusSink)
+    return metrics.sink.registry.get_sample_value(f"mnv4serve_{name}", labels)
 
 
 def test_an_answer_is_counted_under_its_arm_and_outcome() -> None:
