@@ -74,6 +74,10 @@ class Certified(_Frozen):
     accuracy: Share
     n: Annotated[int, Field(gt=0)]
     split: str
+    dev: Share | None = None
+    """Accuracy on the split that choices are made on."""
+    reading: Sha256 | None = None
+    """The artifact as its line in the log of readings names it."""
     deviation: Annotated[float, Field(ge=0)]
     """Average difference of the logits from the reference's on the verification pictures, relative
     to how much the reference varies from picture to picture; a build may show at most twice as
@@ -103,6 +107,8 @@ class Variant(_Frozen):
     """Quantisation ranges for int8, computed on real pictures; None where int8 is not offered."""
     reference: File
     """The reference's logits on the verification pictures."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """What logits are divided by so that probabilities are as often right as they say."""
     certified: tuple[Certified, ...] = ()
     published: Published | None = None
 
@@ -215,6 +221,29 @@ def load_catalog(models: Path | None = None) -> Catalog:
         raise CatalogError(f"{path} cannot be read: {error}") from error
     except (ValidationError, TypeError) as error:
         raise CatalogError(f"{path}: {_sentence(error)}") from error
+
+
+def own_zoo(zoos: Path, name: str) -> Path:
+    """The folder of a zoo that was pulled or trained here."""
+    return zoos / name
+
+
+def open_catalog(models: Path | None, zoos: Path, zoo: str | None) -> Catalog:
+    """The catalog that holds a zoo: that of models/, else the one of a zoo of the user's own.
+
+    Raises CatalogError naming all zoos where none has that name.
+    """
+    shipped = load_catalog(models)
+    if zoo is None or zoo in shipped.zoos:
+        return shipped
+    own = sorted(path.parent.name for path in zoos.glob(f"*/{CATALOG_FILE}"))
+    if zoo in own:
+        return load_catalog(own_zoo(zoos, zoo))
+    known = ", ".join([*shipped.zoos, *own])
+    raise CatalogError(
+        f"unknown zoo {zoo!r}; there are {known}; `mnv4serve pull imagenet1k` and "
+        "`mnv4serve train --data FOLDER --zoo NAME` add more"
+    )
 
 
 def _sentence(error: Exception) -> str:

@@ -78,6 +78,10 @@ class Arm:
     """Of the artifact as built, on the serving path; None where nobody measured it."""
     accuracy_published: bool = False
     """Taken over from whoever trained the weights: nobody measured it on the serving path."""
+    temperature: float = 1.0
+    """What its logits are divided by before they become probabilities."""
+    tied_to: str = ""
+    """Id of a faster arm of the same pool that it was not shown to be more accurate than."""
     simulated: bool = False
     id: str = ""
     """`variant/backend/precision/device`, derived when left empty."""

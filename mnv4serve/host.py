@@ -1,7 +1,7 @@
 """What this machine can run: catalog, built artifacts and backends brought together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mnv4serve import artifacts
@@ -10,7 +10,7 @@ from mnv4serve.backends import Artifact, Availability, probe
 from mnv4serve.catalog import Catalog, Zoo, load_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, ArmView, Timing
-from mnv4serve.errors import ArtifactMissing, BackendUnavailable
+from mnv4serve.errors import ArtifactMissing, BackendUnavailable, CatalogError
 from mnv4serve.profiler import (
     Candidate,
     Layout,
@@ -23,7 +23,9 @@ from mnv4serve.profiler import (
     measure_host,
     save,
 )
+from mnv4serve.readings import Reading, load_readings
 from mnv4serve.router.frontier import Point, frontier, resident_set
+from mnv4serve.router.walk import Marks, Walker, ties
 
 MEMORY_PER_FILE_BYTE = 3
 """A loaded artifact holds its weights again, packed for the processor, and its activations."""
@@ -74,6 +76,7 @@ class Host:
             resolution=variant.resolution,
             accuracy=variant.accuracy(target.backend, target.precision),
             accuracy_published=variant.is_published(target.backend, target.precision),
+            temperature=variant.temperature,
         )
 
 
@@ -144,6 +147,29 @@ def _layouts(pool: PoolConfig, grant: int) -> tuple[Layout, ...]:
 
 def _silent(step: str, done: int, total: int) -> None:
     del step, done, total
+
+
+def walked(site: Host, candidates: Sequence[Candidate], profile: Profile) -> tuple[Candidate, ...]:
+    """A pool's arms, each that only looks more accurate than a faster one tied to that one."""
+    readings = load_readings(site.catalog.root, site.zoo_name)
+    known = [found.arm for found in candidates if found.arm.accuracy is not None]
+    tied = ties(_walker(site.zoo, arm, _solo(profile, arm), readings) for arm in known)
+    return tuple(
+        replace(found, arm=replace(found.arm, tied_to=tied.get(found.arm.id, "")))
+        for found in candidates
+    )
+
+
+def _walker(zoo: Zoo, arm: Arm, timing: Timing, readings: Mapping[str, Reading]) -> Walker:
+    assert arm.accuracy is not None
+    certified = zoo.variant(arm.variant).certificate(arm.backend, arm.precision)
+    if certified is None or certified.reading is None:
+        return Walker(arm.id, timing.p50_ms, arm.accuracy)
+    if certified.reading not in readings:
+        raise CatalogError(f"the log of readings lacks {arm.id}: restore it from the release")
+    reading = readings[certified.reading]
+    marks = Marks(reading.pictures, reading.mask) if reading.pictures else None
+    return Walker(arm.id, timing.p50_ms, arm.accuracy, certified.dev, marks)
 
 
 def resident_views(

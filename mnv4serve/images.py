@@ -85,14 +85,19 @@ def decode(
     return out
 
 
-def top_k(logits: NDArray[np.float32], labels: Sequence[str], k: int) -> tuple[Prediction, ...]:
-    """The `k` most probable labels, most probable first; a logit that is NaN counts as lowest."""
+def top_k(
+    logits: NDArray[np.float32], labels: Sequence[str], k: int, *, temperature: float = 1.0
+) -> tuple[Prediction, ...]:
+    """The `k` most probable labels, most probable first; a logit that is NaN counts as lowest.
+
+    Dividing by the temperature changes how sure the probabilities are, never their order.
+    """
     highest = float(logits.max())
     if not math.isfinite(highest):
         logits = np.nan_to_num(logits, nan=-np.inf, posinf=1e30, neginf=-1e30)
         logits = np.maximum(logits, np.float32(-1e30))
         highest = float(logits.max())
-    weights = np.exp(logits - highest)
+    weights = np.exp((logits - highest) / temperature)
     probabilities = weights / weights.sum()
     order = np.argsort(-probabilities, kind="stable")[:k].tolist()
     return tuple(Prediction(labels[i], i, float(probabilities[i])) for i in order)

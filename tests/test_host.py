@@ -1,13 +1,20 @@
 """Catalog, artifacts and backends come together to what a machine can run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from mnv4serve.artifacts import Target
+from mnv4serve.backends import Artifact
+from mnv4serve.catalog import load_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
-from mnv4serve.domain import BackendName
-from mnv4serve.errors import ArtifactMissing
-from mnv4serve.host import profiled, resident_views, survey
+from mnv4serve.domain import BackendName, Precision, Timing
+from mnv4serve.errors import ArtifactMissing, CatalogError
+from mnv4serve.host import Host, profiled, resident_views, survey, walked
+from mnv4serve.profiler import Candidate, Profile
+from mnv4serve.readings import Reading, append_reading, encode_marks, log_of
+from mnv4serve.router.predict import DecodeCost
 
 
 def test_nothing_is_loadable_before_it_is_built(tiny_models: Path, tmp_path: Path) -> None:
@@ -74,3 +81,81 @@ def test_the_resident_set_respects_its_limit(tiny_models: Path, tiny_state: Path
     assert sum(view.resident for view in views) == 1
     assert any(view.on_frontier for view in views)
     assert len(views) == len(candidates)
+
+
+def _judged(models: Path, right: dict[int, int]) -> Host:
+    """The tiny zoo whose two fp32 arms labelled the first so many of a hundred pictures right."""
+    catalog = load_catalog(models)
+    name, zoo = catalog.zoo()
+    variants = []
+    for variant in zoo.variants:
+        entry = variant.certified[0]
+        digest, n_right = f"{variant.resolution:064d}", right[variant.resolution]
+        append_reading(
+            models,
+            name,
+            Reading(
+                artifact=digest,
+                variant=variant.name,
+                backend=entry.backend,
+                precision=entry.precision,
+                date="2026-01-01",
+                split="tiny val",
+                n=100,
+                right=n_right,
+                pictures="f00d",
+                marks=encode_marks((1 << n_right) - 1, 100),
+            ),
+        )
+        changes = {"accuracy": n_right / 100, "dev": n_right / 100, "reading": digest}
+        judged = entry.model_copy(update=changes)
+        variants.append(variant.model_copy(update={"certified": (judged,), "temperature": 0.5}))
+    changed = zoo.model_copy(update={"variants": tuple(variants)})
+    return Host(catalog, name, changed, models, (), ())
+
+
+def _candidates(site: Host) -> tuple[list[Candidate], Profile]:
+    """Both arms, the smaller one twice as fast."""
+    found, timings = [], {}
+    for variant in site.zoo.variants:
+        target = Target(variant.name, BackendName.CPU, Precision.FP32)
+        arm = site._arm(target, "cpu")
+        artifact = Artifact(
+            Path("none"), arm.backend, arm.precision, arm.variant, arm.resolution, 3, "0" * 64
+        )
+        found.append(Candidate(arm, artifact))
+        timings[arm.id] = {1: Timing(arm.resolution / 32, 3.0, None, 10)}
+    profile = Profile(
+        fingerprint="f",
+        measured_at="2026-01-01",
+        quick=True,
+        slots=1,
+        threads=1,
+        timings=timings,
+        decode=DecodeCost(0.1, 0.0, 0.0, 0.0, 0.0),
+    )
+    return found, profile
+
+
+@pytest.mark.parametrize(("slow", "tie"), [(53, "conv_small_035@32/cpu/fp32/cpu"), (70, "")])
+def test_what_only_looks_better_is_tied(
+    tiny_models: Path, tmp_path: Path, slow: int, tie: str
+) -> None:
+    """Three more of a hundred right is no proof, twenty more is; temperatures reach the arms."""
+    models = Path(shutil.copytree(tiny_models, tmp_path / "models"))
+    site = _judged(models, {32: 50, 64: slow})
+
+    fast_arm, slow_arm = (found.arm for found in walked(site, *_candidates(site)))
+
+    assert (fast_arm.tied_to, slow_arm.tied_to) == ("", tie)
+    assert (fast_arm.temperature, slow_arm.temperature) == (0.5, 0.5)
+
+
+def test_a_lost_log_is_named(tiny_models: Path, tmp_path: Path) -> None:
+    """Certificates that name readings nobody has do not pass for others."""
+    models = Path(shutil.copytree(tiny_models, tmp_path / "models"))
+    site = _judged(models, {32: 50, 64: 53})
+    log_of(models, site.zoo_name).unlink()
+
+    with pytest.raises(CatalogError, match="restore it"):
+        walked(site, *_candidates(site))

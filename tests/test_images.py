@@ -441,6 +441,18 @@ def test_top_k_orders_by_probability() -> None:
     assert len(top_k(np.zeros(4, np.float32), labels, 2)) == 2
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_a_temperature_changes_how_sure_never_the_order(temperature: float) -> None:
+    """Probabilities are the softmax of the logits divided by it."""
+    logits = np.array([0.5, 2.0, -1.0, 1.0], np.float32)
+
+    found = top_k(logits, ("a", "b", "c", "d"), 4, temperature=temperature)
+
+    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    assert [one.index for one in found] == [1, 3, 0, 2]
+    assert [one.probability for one in found] == pytest.approx(sorted(expected)[::-1], rel=1e-5)
+
+
 @given(
     arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32)),
     st.integers(1, 20),

@@ -29,7 +29,7 @@ from mnv4serve.cli.tables import arms_table, plot_frontier
 from mnv4serve.domain import ArmView, BackendName
 from mnv4serve.errors import CatalogError
 from mnv4serve.evaluation import Score, evaluate, labelled_files
-from mnv4serve.host import profiled, resident_views, survey
+from mnv4serve.host import profiled, resident_views, survey, walked
 from mnv4serve.profiler import Candidate, cpu_grant
 
 
@@ -56,7 +56,7 @@ def profile(
         with progress_bar(f"measuring {pool.device}") as advance:
             found = profiled(site, pool, candidates, quick=quick, again=True, progress=advance)
         tell(f"{pool.device}: {found.slots} slots of {found.threads} threads are the fastest here")
-        views += resident_views(candidates, settings, found)
+        views += resident_views(walked(site, candidates, found), settings, found)
     stdout.print(arms_table(views))
 
 
@@ -81,7 +81,7 @@ def frontier(
         with progress_bar(f"measuring {pool.device}") as advance:
             found = profiled(site, pool, candidates, quick=True, progress=advance)
         fingerprints.append(found.fingerprint)
-        views += resident_views(candidates, settings, found)
+        views += resident_views(walked(site, candidates, found), settings, found)
     if plot is not None:
         plot_frontier(views, plot, title=f"{site.zoo_name} on this machine")
         tell(f"drew {plot}")

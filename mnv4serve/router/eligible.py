@@ -19,12 +19,15 @@ class Eligible:
 def eligible(arms: Sequence[Arm], terms: Terms, *, down: Sequence[Arm] = ()) -> Eligible | Refusal:
     """The resident arms that satisfy pins and floor; `down` are those whose device is down.
 
-    An arm of unknown accuracy is eligible only when pinned, and never under a floor.
+    An arm of unknown accuracy is eligible only when pinned, and never under a floor. One that is
+    tied to a faster arm is eligible only where that one is not.
     """
     allowed = [arm for arm in arms if allows(terms, arm)]
-    chosen = tuple(arm for arm in allowed if _reaches_floor(terms, arm))
+    chosen = [arm for arm in allowed if _reaches_floor(terms, arm)]
     if chosen:
-        return Eligible(chosen, _narrowed(terms, n_before=len(allowed), n_after=len(chosen)))
+        return Eligible(
+            _without_ties(chosen), _narrowed(terms, n_before=len(allowed), n_after=len(chosen))
+        )
     if any(allows(terms, arm) and _reaches_floor(terms, arm) for arm in down):
         return Refusal(RefusalKind.ARM_DOWN)
     return Refusal(RefusalKind.NO_SUCH_ARM, available=tuple(arms))
@@ -41,6 +44,11 @@ def _reaches_floor(terms: Terms, arm: Arm) -> bool:
     if terms.min_accuracy is None:
         return True
     return arm.accuracy is not None and arm.accuracy >= terms.min_accuracy
+
+
+def _without_ties(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    ids = {arm.id for arm in arms}
+    return tuple(arm for arm in arms if arm.tied_to not in ids)
 
 
 def _narrowed(terms: Terms, *, n_before: int, n_after: int) -> Reason:

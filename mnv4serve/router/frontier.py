@@ -17,7 +17,8 @@ class Point:
 def frontier(points: Iterable[Point]) -> tuple[Arm, ...]:
     """Arms that no other beats on both latency and accuracy, fastest first.
 
-    Equals on both stay side by side; an arm of unknown accuracy cannot be on it.
+    Equals on both stay side by side; an arm of unknown accuracy cannot be on it, nor one that was
+    not shown to be more accurate than a faster one.
     """
     return tuple(point.arm for point in _frontier(points))
 
@@ -33,7 +34,8 @@ def resident_set(
 
     The fastest, then the frontier by the accuracy each of its arms adds, then for each backend and
     each variant the arm nearest to the frontier (so that pins find one), then the rest by their
-    distance from it; arms of unknown accuracy last.
+    distance from it, those that are tied to a faster arm after the others; arms of unknown accuracy
+    last.
     """
     chosen: list[Arm] = []
     free_bytes = memory_limit_bytes
@@ -54,7 +56,7 @@ def _known(points: Iterable[Point]) -> list[tuple[float, float, Point]]:
 
 def _frontier(points: Iterable[Point]) -> list[Point]:
     best: list[tuple[float, float, Point]] = []
-    for entry in _known(points):
+    for entry in _known(point for point in points if not point.arm.tied_to):
         if not best or entry[0] > best[-1][0] or entry[:2] == best[-1][:2]:
             best.append(entry)
     return [point for _, _, point in best]
@@ -62,7 +64,7 @@ def _frontier(points: Iterable[Point]) -> list[Point]:
 
 def _by_worth(points: Sequence[Point]) -> list[Arm]:
     losses = _losses(points)
-    nearest = sorted(losses, key=lambda entry: (entry[0], entry[1].latency_ms, entry[1].arm.id))
+    nearest = sorted(losses, key=_nearest_first)
     near = [point.arm for _, point in nearest]
     unknown = sorted(
         (p for p in points if p.arm.accuracy is None), key=lambda p: (p.latency_ms, p.arm.id)
@@ -78,13 +80,18 @@ def _by_worth(points: Sequence[Point]) -> list[Arm]:
     return list({arm.id: arm for arm in order}.values())
 
 
+def _nearest_first(entry: tuple[float, Point]) -> tuple[bool, float, float, str]:
+    loss, point = entry
+    return bool(point.arm.tied_to), loss, point.latency_ms, point.arm.id
+
+
 def _losses(points: Iterable[Point]) -> list[tuple[float, Point]]:
     """The accuracy that each arm lacks to the best that is as fast, fastest first."""
     losses = []
     best = 0.0
     for accuracy, _, point in _known(points):
-        best = max(best, accuracy)
-        losses.append((best - accuracy, point))
+        best = best if point.arm.tied_to else max(best, accuracy)
+        losses.append((max(0.0, best - accuracy), point))
     return losses
 
 

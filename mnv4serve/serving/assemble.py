@@ -8,7 +8,7 @@ import numpy as np
 from mnv4serve.backends import Backend, open_backend
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import Arm, ArmView
-from mnv4serve.host import Host, profiled, resident_views
+from mnv4serve.host import Host, profiled, resident_views, walked
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Candidate, Profile, Progress
 from mnv4serve.router import planner
@@ -44,6 +44,7 @@ def assemble(
     for pool_config in config.pools:
         candidates = host.loadable(pool_config)
         profile = profiled(host, pool_config, candidates, quick=True, progress=progress)
+        candidates = walked(host, candidates, profile)
         pool_views = resident_views(candidates, config, profile)
         resident = [view.arm for view in pool_views if view.resident]
         wanted = [view.arm for view in pool_views if only and only(view.arm)] or resident

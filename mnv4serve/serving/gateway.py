@@ -225,7 +225,8 @@ class Gateway:
         raise _error_of(decision, call.terms)
 
     def _reply(self, call: Call, ran: Ran) -> Reply:
-        predictions = top_k(ran.logits, self.labels, call.terms.top_k)
+        temperature = ran.plan.arm.temperature
+        predictions = top_k(ran.logits, self.labels, call.terms.top_k, temperature=temperature)
         total_ms = now_ms() - call.received_ms
         return Reply(
             request_id=call.request_id,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from mnv4serve.domain import Arm, BackendName, Reason, Terms
@@ -55,3 +57,20 @@ def test_an_arm_that_exists_but_is_down_is_told_apart() -> None:
     assert eligible([CPU], Terms(variant="w"), down=[OTHER]) == Refusal(RefusalKind.ARM_DOWN)
     assert eligible([], Terms(), down=ALL) == Refusal(RefusalKind.ARM_DOWN)
     assert eligible([CPU], Terms(), down=[OTHER]) == Eligible((CPU,))
+
+
+def test_a_tied_arm_stands_back_for_the_one_it_is_tied_to() -> None:
+    """It is used where a pin or a floor leaves that one out, and only there."""
+    fast = arm("fast", accuracy=0.8)
+    tied = replace(arm("tied", accuracy=0.81, backend=BackendName.ONNX), tied_to=fast.id)
+    slow = arm("slow", accuracy=0.9)
+
+    def allowed(terms: Terms) -> tuple[Arm, ...]:
+        found = eligible([fast, tied, slow], terms)
+        assert isinstance(found, Eligible)
+        return found.arms
+
+    assert allowed(Terms()) == (fast, slow)
+    assert allowed(Terms(min_accuracy=0.805)) == (tied, slow)
+    assert allowed(Terms(variant="tied")) == (tied,)
+    assert allowed(Terms(backend=BackendName.ONNX)) == (tied,)

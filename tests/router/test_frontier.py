@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +85,30 @@ def test_resident_set_has_the_fastest_and_the_frontier(points: list[Point]) -> N
         )
         accuracies = {latency[i].arm.accuracy for i in chosen(2)}
         assert most_accurate.arm.accuracy in accuracies or len(best) == 1
+
+
+def test_tied_arms_are_kept_for_pins_alone() -> None:
+    """Off the frontier however accurate they look; resident as the only arm of their variant."""
+    points = [
+        Point(arm("a", accuracy=0.7), 1.0),
+        Point(replace(arm("a", accuracy=0.71, backend=BackendName.ONNX), tied_to="a"), 1.5),
+        Point(replace(arm("b", accuracy=0.72), tied_to="a"), 2.0),
+        Point(arm("c", accuracy=0.9), 3.0),
+        Point(arm("c", accuracy=0.85, backend=BackendName.ONNX), 4.0),
+    ]
+
+    chosen = resident_set(
+        points, max_arms=9, memory_limit_bytes=99, sizes={p.arm.id: 1 for p in points}
+    )
+
+    assert [one.variant for one in frontier(points)] == ["a", "c"]
+    assert [(one.variant, str(one.backend)) for one in chosen] == [
+        ("a", "cpu"),
+        ("c", "cpu"),
+        ("c", "onnx"),
+        ("b", "cpu"),
+        ("a", "onnx"),
+    ]
 
 
 def test_resident_set_answers_pins() -> None:

@@ -4,7 +4,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mnv4serve.config import ServiceConfig
@@ -57,6 +59,17 @@ async def test_the_most_accurate_arm_answers_within_an_ample_budget() -> None:
     assert [p.label for p in reply.predictions] == ["golf ball", "parachute", "tench"]
     assert reply.on_time
     assert reply.stages.total_ms >= reply.stages.decode_ms + reply.stages.service_ms
+
+
+async def test_probabilities_are_at_the_temperature_of_the_arm() -> None:
+    """Half the temperature doubles the logits; the order stays."""
+    async with running({replace(GOOD, temperature=0.5): 1.0}) as made:
+        reply = await made.gateway.classify(call())
+
+    weights = np.exp(2 * np.array([5.0, 1.0, 0.0]))
+    assert [p.probability for p in reply.predictions] == pytest.approx(
+        weights / weights.sum(), rel=1e-5
+    )
 
 
 async def test_a_tight_budget_gets_the_faster_arm() -> None:
