@@ -41,8 +41,7 @@ def _config(settings: Mapping[str, object]) -> TrainConfig:
 
 
 def _table(record: ExportRecord) -> Table:
-    table = Table("resolution", "dev", "val", title=f"{record.architecture} ({record.weights})")
+    table = Table("resolution", "dev", title=f"{record.architecture} ({record.weights})")
     for resolution, accuracy in record.dev_accuracy.items():
-        val = (record.val_accuracy or {}).get(resolution)
-        table.add_row(str(resolution), f"{accuracy:.4f}", "-" if val is None else f"{val:.4f}")
+        table.add_row(str(resolution), f"{accuracy:.4f}")
     return table

@@ -1,6 +1,6 @@
 """A finished run turned into weights to serve: half precision, one set of statistics a resolution.
 
-Everything is chosen on the dev split; the validation folder is only read to report.
+Everything is chosen and told on the dev split; a validation folder is left to certification.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save
 from torch import Tensor
 
-from mnv4serve.arch.model import MobileNetV4, create_model, load_weights
+from mnv4serve.arch.model import MobileNetV4, load_weights
 from mnv4serve.errors import TrainError
 from mnv4serve.train.checkpoint import write_whole
 from mnv4serve.train.config import RunRecord, TrainConfig
-from mnv4serve.train.data import Pictures, load_pictures, split_folders
 from mnv4serve.train.evaluate import (
     CALIBRATION_PICTURES,
     Labelled,
@@ -38,9 +37,6 @@ class ExportRecord(BaseModel):
     architecture: str
     weights: str
     dev_accuracy: dict[int, float]
-    val_accuracy: dict[int, float]
-    """Empty where the data has no validation folder."""
-    val_pictures: int
     run: RunRecord
 
 
@@ -73,13 +69,10 @@ def export(config: TrainConfig, folder: Path, resolutions: Sequence[int]) -> Exp
     if run is None or len(run.curve) < config.epochs:
         raise TrainError(f"there is no finished run of {config.architecture} in {config.out}")
     best = choose(config, run, resolutions)
-    val_accuracy, val_pictures = _report(config, best, pictures.index.classes)
     record = ExportRecord(
         architecture=config.architecture,
         weights=best.name,
         dev_accuracy=dict(best.dev_accuracy),
-        val_accuracy=val_accuracy,
-        val_pictures=val_pictures,
         run=describe(config, run, pictures),
     )
     write_candidate(folder, config.architecture, best)
@@ -136,24 +129,3 @@ def write_candidate(folder: Path, architecture: str, chosen: Candidate) -> None:
     write_whole(folder / f"{architecture}.safetensors", save({**chosen.weights, **largest}))
     for resolution, statistics in chosen.statistics.items():
         write_whole(folder / f"{architecture}@{resolution}.bn.safetensors", save({**statistics}))
-
-
-def _report(
-    config: TrainConfig, chosen: Candidate, classes: tuple[str, ...]
-) -> tuple[dict[int, float], int]:
-    _, folder = split_folders(config.data)
-    if folder is None:
-        return {}, 0
-    model, result, count = create_model(config.architecture, len(classes)), {}, 0
-    for resolution, statistics in chosen.statistics.items():
-        val = _validation(load_pictures(folder, config.cache_folder, size=resolution), classes)
-        load_weights(model, chosen.weights, statistics)
-        result[resolution], count = accuracy(model, val, resolution), len(val.labels)
-    return result, count
-
-
-def _validation(pictures: Pictures, classes: tuple[str, ...]) -> Labelled:
-    if pictures.index.classes != classes:
-        raise TrainError("the validation folder has other classes than the training folder")
-    rows = np.arange(len(pictures.index.names))
-    return Labelled(pictures.resized(rows, pictures.pixels.shape[-1]), pictures.labels(rows))

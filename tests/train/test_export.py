@@ -10,9 +10,10 @@ from mnv4serve.arch.model import create_model, load_weights
 from mnv4serve.errors import TrainError
 from mnv4serve.train.config import TrainConfig
 from mnv4serve.train.data import load_pictures
-from mnv4serve.train.evaluate import Labelled, accuracy
+from mnv4serve.train.evaluate import accuracy
 from mnv4serve.train.export import ExportRecord, export, half
 from mnv4serve.train.loop import train
+from mnv4serve.train.run import labelled
 
 
 def test_exported_weights_are_as_right_as_their_record_says(
@@ -33,43 +34,26 @@ def test_exported_weights_are_as_right_as_their_record_says(
     assert ExportRecord.model_validate_json((target / "conv_small_035.json").read_bytes()) == record
     weights = load_file(target / "conv_small_035.safetensors")
     assert {v.dtype for v in weights.values()} == {torch.float16}
-    assert record.val_pictures == 8
     for resolution in (32, 64):
-        val = load_pictures(config.data / "val", config.cache_folder, size=resolution)
-        data = Labelled(torch.from_numpy(val.pixels.copy()), torch.tensor(val.index.labels))
+        pictures = load_pictures(config.data / "train", config.cache_folder, size=resolution)
+        data = labelled(pictures, resolution, dev=True)
         model = create_model("conv_small_035", 2)
         load_weights(
             model,
             target / "conv_small_035.safetensors",
             target / f"conv_small_035@{resolution}.bn.safetensors",
         )
-        assert accuracy(model, data, resolution) == record.val_accuracy[resolution]
+        assert accuracy(model, data, resolution) == record.dev_accuracy[resolution]
 
 
-def test_validation_of_other_classes_is_refused(config: TrainConfig, tmp_path: Path) -> None:
-    """Labels are numbers of folders: both splits have to hold the same ones."""
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "train").symlink_to(config.data / "train")
-    for name, source in (("blue", "blue"), ("green", "red")):
-        (data / "val").mkdir(exist_ok=True)
-        (data / "val" / name).symlink_to(config.data / "val" / source)
-    short = config.model_copy(update={"data": data, "epochs": 1, "cache": None})
-    train(short)
-
-    with pytest.raises(TrainError, match="other classes than the training folder"):
-        export(short, tmp_path / "weights", (32,))
-
-
-def test_data_without_validation_is_exported(config: TrainConfig, tmp_path: Path) -> None:
-    """Plain class folders are enough; there is just nothing to report on."""
+def test_plain_class_folders_are_enough(config: TrainConfig, tmp_path: Path) -> None:
+    """A validation folder is not needed, and is not read where there is one."""
     plain = config.model_copy(update={"data": config.data / "train", "epochs": 1})
     train(plain)
 
     record = export(plain, tmp_path / "weights", (32,))
 
-    assert record.val_accuracy == {}
-    assert record.val_pictures == 0
+    assert set(record.dev_accuracy) == {32}
 
 
 def test_unfinished_run_is_not_exported(config: TrainConfig, tmp_path: Path) -> None:
