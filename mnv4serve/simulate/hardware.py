@@ -1,0 +1,118 @@
+"""What is simulated: kinds of devices with their arms, nodes, clusters, and what they can carry."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from mnv4serve.domain import Arm, Picture, Timing
+from mnv4serve.router.frontier import Point, frontier
+from mnv4serve.router.predict import DecodeCost
+
+MS_PER_S = 1000.0
+TYPICAL = Picture("JPEG", width=500, height=375, n_bytes=107_000)
+"""A photo as the web has them; the picture of every request unless a scenario names others."""
+NO_DECODING = DecodeCost(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of device as it was profiled; every device of it is the same."""
+
+    name: str
+    arms: tuple[Arm, ...]
+    timings: Mapping[str, Mapping[int, Timing]]
+    """By arm id and batch size, as `Predictor` takes them."""
+    slots: int
+    decode: DecodeCost = NO_DECODING
+    hop_ms: float = 0.0
+    """From dispatch to the slot and back; the slot is taken as long."""
+    reply_ms: float = 0.0
+    """Writing the reply; the slot is free by then."""
+    cost: float = 1.0
+    """Of one device, in any unit that all kinds share."""
+
+    @cached_property
+    def columns(self) -> Mapping[str, int]:
+        """The place of each arm in tables over arms, by id."""
+        return {arm.id: place for place, arm in enumerate(self.arms)}
+
+    def service_ms(self, arm_id: str, batch: int = 1) -> float:
+        """Median inference of a batch: in the next larger size that was profiled."""
+        by_batch = self.timings[arm_id]
+        if batch in by_batch:
+            return by_batch[batch].p50_ms
+        return by_batch[min(size for size in by_batch if size > batch)].p50_ms
+
+    def largest_batch(self, arm_id: str) -> int:
+        """The largest batch that was profiled; no run may be larger."""
+        return max(self.timings[arm_id])
+
+    def slot_ms(self, arm: Arm, picture: Picture = TYPICAL) -> float:
+        """How long one request takes a slot."""
+        decode_ms = self.decode.expect(picture, arm.resolution)
+        return self.hop_ms + decode_ms + self.service_ms(arm.id)
+
+    def frontier(self, picture: Picture = TYPICAL) -> tuple[Arm, ...]:
+        """Arms that no other beats on both slot time and accuracy, fastest first."""
+        return frontier(Point(arm, self.slot_ms(arm, picture)) for arm in self.arms)
+
+    def reference_arm(self, picture: Picture = TYPICAL) -> Arm:
+        """The arm that load is counted in: in the middle of the frontier, the faster of two."""
+        best = self.frontier(picture)
+        return best[(len(best) - 1) // 2]
+
+    def capacity_per_s(self, arm: Arm | None = None) -> float:
+        """Requests a second that keep every slot busy with one arm, the reference arm if none."""
+        return self.slots * MS_PER_S / self.slot_ms(arm or self.reference_arm())
+
+    def on_device(self, device: str) -> "Kind":
+        """The same arms under another device's name."""
+        renamed = {arm.id: replace(arm, device=device, id="") for arm in self.arms}
+        timings = {renamed[arm_id].id: by_batch for arm_id, by_batch in self.timings.items()}
+        return replace(self, arms=tuple(renamed.values()), timings=timings)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine: its own router over its own devices."""
+
+    devices: tuple[Kind, ...]
+
+    def named_devices(self) -> tuple[Kind, ...]:
+        """The devices, with names that tell those of one kind apart."""
+        times = Counter(kind.name for kind in self.devices)
+        seen: Counter[str] = Counter()
+        named = []
+        for kind in self.devices:
+            if times[kind.name] > 1:
+                named.append(kind.on_device(f"{kind.name}:{seen[kind.name]}"))
+                seen[kind.name] += 1
+            else:
+                named.append(kind)
+        return tuple(named)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Nodes behind a load balancer that sends each request to the freer of two nodes."""
+
+    nodes: tuple[Node, ...]
+
+    @classmethod
+    def of(cls, *kinds: Kind, replicas: int = 1) -> "Cluster":
+        """So many nodes with one device of each kind."""
+        return cls((Node(kinds),) * replicas)
+
+    @property
+    def devices(self) -> tuple[Kind, ...]:
+        return tuple(kind for node in self.nodes for kind in node.devices)
+
+    def capacity_per_s(self) -> float:
+        """Load 1.0: every slot of every device busy with its kind's reference arm."""
+        return sum(kind.capacity_per_s() for kind in self.devices)
+
+
+def mean_capacity_per_s(kinds: Sequence[Kind]) -> float:
+    """What one device carries on average at load 1.0."""
+    return sum(kind.capacity_per_s() for kind in kinds) / len(kinds)
