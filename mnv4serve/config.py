@@ -24,6 +24,11 @@ def _default_state_dir() -> Path:
     return Path(cache) / "mnv4serve"
 
 
+def _default_zoos() -> Path:
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "mnv4serve" / "zoos"
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,6 +62,9 @@ class ServiceConfig(_Frozen):
     models: Path | None = None
     """Found in `./models`, then in the installed package, where None."""
     state_dir: Path = Field(default_factory=_default_state_dir)
+    """Artifacts and profiles: all of it can be made again."""
+    zoos: Path = Field(default_factory=_default_zoos)
+    """Zoos that were pulled or trained here, a folder each."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -82,7 +90,7 @@ class ServiceConfig(_Frozen):
     drain_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     drain_timeout_s: Positive = 30.0
 
-    @field_validator("models", "state_dir")
+    @field_validator("models", "state_dir", "zoos")
     @classmethod
     def _expanded(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()

@@ -23,6 +23,7 @@
     └── SetupError              a command or the start-up cannot do what was asked
         ├── BadConfig
         ├── CatalogError
+        ├── HubError
         ├── WeightsMismatch
         ├── ArtifactMissing
         ├── ArtifactMismatch
@@ -188,6 +189,10 @@ class BadConfig(SetupError):
 
 class CatalogError(SetupError):
     """models/ is missing, incomplete or does not say what it should."""
+
+
+class HubError(SetupError):
+    """A published file cannot be fetched, or is not what the hub says it is."""
 
 
 class WeightsMismatch(SetupError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from mnv4serve import artifacts
 from mnv4serve.artifacts import Target, available_targets
 from mnv4serve.backends import Artifact, Availability, probe
-from mnv4serve.catalog import Catalog, Zoo, load_catalog
+from mnv4serve.catalog import Catalog, Zoo, open_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, ArmView, Timing
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable, CatalogError
@@ -82,7 +82,7 @@ class Host:
 
 def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
     """Find out what can run here; raises BackendUnavailable where no backend can."""
-    catalog = catalog or load_catalog(config.models)
+    catalog = catalog or open_catalog(config.models, config.zoos, config.zoo)
     zoo_name, zoo = catalog.zoo(config.zoo)
     names = tuple(dict.fromkeys(name for pool in config.pools for name in pool.backends))
     availabilities = tuple(probe(name) for name in names)

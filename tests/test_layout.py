@@ -97,10 +97,11 @@ def test_the_example_configuration_is_the_default() -> None:
 def test_the_example_configuration_shows_every_key() -> None:
     """Whoever reads the file has seen all that can be configured."""
     written = EXAMPLE_CONFIG.read_text("utf-8")
-    keys = set(yaml.safe_load(written)) | {"state_dir"}
+    keys = set(yaml.safe_load(written)) | {"state_dir", "zoos"}
 
     assert keys == set(ServiceConfig.model_fields)
     assert "# state_dir:" in written
+    assert "# zoos:" in written
 
 
 def requirements() -> list[Requirement]:

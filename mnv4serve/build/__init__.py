@@ -84,10 +84,21 @@ def _build(catalog: Catalog, zoo: Zoo, target: Target, state_dir: Path) -> Artif
     return built
 
 
+def require_toolchain(purpose: str) -> None:
+    """Raises ArtifactMissing where the build extra is not installed."""
+    missing = _missing()
+    if missing:
+        raise ArtifactMissing(f"{purpose} needs {missing[0]}: install mnv4serve[build]")
+
+
 def _require_toolchain(target: Target) -> None:
-    missing = [name for name in TOOLCHAIN if find_spec(name) is None]
+    missing = _missing()
     if missing:
         raise ArtifactMissing(
             f"{target} is not built and {missing[0]} is not installed: install mnv4serve[build] "
             f"and run `mnv4serve build {target.variant}`"
         )
+
+
+def _missing() -> list[str]:
+    return [name for name in TOOLCHAIN if find_spec(name) is None]

@@ -1,10 +1,10 @@
-"""Writing models/catalog.toml: one line a certified figure, the same text for the same catalog."""
+"""Changing and writing a catalog: one line a certified figure, the same text for the same one."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mnv4serve.catalog import CATALOG_FILE, Catalog
+from mnv4serve.catalog import CATALOG_FILE, Catalog, Checkpoint, Variant
 from mnv4serve.errors import StorageError
 
 HEADER = "# Written by mnv4serve.build.release from the trained weights; edit nothing by hand.\n"
@@ -30,6 +30,18 @@ def format_catalog(catalog: Catalog) -> str:
     for name, zoo in zoos.items():
         lines += _table(f"zoos.{json.dumps(name)}", zoo)
     return "\n".join(lines) + "\n"
+
+
+def with_variant(catalog: Catalog, zoo: str, checkpoint: Checkpoint, variant: Variant) -> Catalog:
+    """The catalog with a checkpoint and one of its variants added or replaced, in order."""
+    name, old = catalog.zoo(zoo)
+    checkpoints = {entry.name: entry for entry in (*old.checkpoints, checkpoint)}
+    variants = {entry.name: entry for entry in (*old.variants, variant)}
+    ordered = sorted(variants.values(), key=lambda entry: (entry.checkpoint, entry.resolution))
+    new = old.model_copy(
+        update={"checkpoints": tuple(checkpoints.values()), "variants": tuple(ordered)}
+    )
+    return catalog.model_copy(update={"zoos": {**catalog.zoos, name: new}})
 
 
 def _table(path: str, values: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from mnv4serve.artifacts import Target, available_targets, folder_of, read_manif
 from mnv4serve.backends import Artifact, open_backend, probe
 from mnv4serve.build import build_artifact
 from mnv4serve.build.assemble import DEVICE, reference_model
-from mnv4serve.build.catalog_file import save_catalog
+from mnv4serve.build.catalog_file import save_catalog, with_variant
 from mnv4serve.build.graph import capture
 from mnv4serve.build.ranges import calibrate, format_ranges
 from mnv4serve.build.verify import pictures, reference_logits
@@ -137,18 +137,6 @@ class Releaser:
                 slots=SLOTS,
             )
         return score.accuracy, score.n
-
-
-def with_variant(catalog: Catalog, zoo: str, checkpoint: Checkpoint, variant: Variant) -> Catalog:
-    """The catalog with a checkpoint and one of its variants added or replaced, in order."""
-    name, old = catalog.zoo(zoo)
-    checkpoints = {entry.name: entry for entry in (*old.checkpoints, checkpoint)}
-    variants = {entry.name: entry for entry in (*old.variants, variant)}
-    ordered = sorted(variants.values(), key=lambda entry: (entry.checkpoint, entry.resolution))
-    new = old.model_copy(
-        update={"checkpoints": tuple(checkpoints.values()), "variants": tuple(ordered)}
-    )
-    return catalog.model_copy(update={"zoos": {**catalog.zoos, name: new}})
 
 
 def describe(catalog: Catalog, path: str) -> File:

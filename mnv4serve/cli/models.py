@@ -1,5 +1,6 @@
 """`mnv4serve build` and `mnv4serve train`."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +8,9 @@ from typing import Annotated
 import typer
 
 from mnv4serve.artifacts import Target
-from mnv4serve.build import build_all
-from mnv4serve.catalog import Zoo
+from mnv4serve.build import build_all, require_toolchain
+from mnv4serve.build.own import is_own
+from mnv4serve.catalog import Zoo, open_catalog
 from mnv4serve.cli.options import (
     Backend,
     ConfigFile,
@@ -20,9 +22,13 @@ from mnv4serve.cli.options import (
     tell,
 )
 from mnv4serve.cli.progress import progress_bar
+from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import CatalogError, SetupError, TrainError
-from mnv4serve.host import survey
+from mnv4serve.host import Host, survey
+
+LISTED = 10
+"""Unreadable files that are named; the others are counted."""
 
 
 def register(app: typer.Typer) -> None:
@@ -38,29 +44,76 @@ def build(
     backend: Backend = None,
     precision: PrecisionName = None,
     force: Annotated[bool, typer.Option("--force", help="Build even what is intact.")] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures like yours, to compute ranges for int8 from."),
+    ] = None,
     config: ConfigFile = None,
     zoo: ZooName = None,
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Turn reference and weights into verified artifacts."""
+    """Turn reference and weights into verified artifacts.
+
+    Pulled weights come without int8; --pictures computes its ranges from pictures of your own.
+    """
     settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
+    if pictures is not None:
+        compute_ranges(settings, pictures, variants or [])
     site = survey(settings)
-    targets = _wanted(site.zoo, site.targets, variants or [], backend, precision)
+    build_targets(
+        site, _wanted(site.zoo, site.targets, variants or [], backend, precision), force=force
+    )
+
+
+def build_targets(site: Host, targets: Sequence[Target], *, force: bool = False) -> None:
+    """Build with a progress bar; raises SetupError once all others are built where one differs."""
     with progress_bar("building artifacts") as advance:
         built = build_all(
             site.catalog,
             site.zoo,
             targets,
-            state_dir=settings.state_dir,
+            state_dir=site.state_dir,
             force=force,
             progress=lambda target, done, total: advance(str(target), done, total),
         )
     for refusal in built.refused:
         tell(str(refusal), title="refused: ", style="bold red")
-    tell(f"{len(built.artifacts)} artifacts are ready in {settings.state_dir}")
+    tell(f"{len(built.artifacts)} artifacts are ready in {site.state_dir}")
     if built.refused:
         raise SetupError(f"{len(built.refused)} artifacts differ from their reference")
+
+
+def compute_ranges(settings: ServiceConfig, folder: Path, variants: list[str]) -> None:
+    """Give variants of a zoo of the user's own ranges for int8."""
+    catalog = open_catalog(settings.models, settings.zoos, settings.zoo)
+    name, zoo = catalog.zoo(settings.zoo)
+    if not is_own(catalog, settings.zoos):
+        raise CatalogError(
+            f"{name} ships its ranges; --pictures is for zoos pulled or trained here"
+        )
+    require_toolchain("computing ranges")
+    from mnv4serve.build.pictures import add_ranges, picture_files  # noqa: PLC0415  # imports torch
+
+    files = picture_files(folder)
+    chosen = [zoo.variant(variant) for variant in variants] or list(zoo.variants)
+    unreadable: set[Path] = set()
+    with progress_bar("computing ranges") as advance:
+        for done, variant in enumerate(chosen, start=1):
+            ranged = add_ranges(catalog, variant, files, folder=folder)
+            catalog = ranged.catalog
+            unreadable.update(ranged.unreadable)
+            advance(variant.name, done, len(chosen))
+            tell(f"int8 of {variant.name}: ranges from {ranged.pictures} pictures of {folder}")
+    list_unreadable(sorted(unreadable))
+
+
+def list_unreadable(paths: Sequence[Path]) -> None:
+    """Say how many files were left out, and which."""
+    if paths:
+        names = ", ".join(str(path) for path in paths[:LISTED])
+        more = f" and {len(paths) - LISTED} more" if len(paths) > LISTED else ""
+        tell(f"left out {len(paths)} unreadable files: {names}{more}")
 
 
 def _wanted(
