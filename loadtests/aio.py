@@ -2,6 +2,7 @@
 
 import asyncio
 import selectors
+from collections.abc import Callable
 from typing import Protocol
 
 import grpc
@@ -19,6 +20,10 @@ from loadtests.blocking import (
 from mnv4serve.v1 import classifier_pb2_grpc
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Write = Callable[[str, bytes, Ask], bytes]
+"""The bytes of one request to a host."""
+Read = Callable[[int, bytes], Answer]
+"""What a status and a body say."""
 
 
 class Client(Protocol):
@@ -34,16 +39,25 @@ class Client(Protocol):
 class HttpClient:
     """HTTP/1.1 over as many kept connections as there are requests at once."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        write: Write = http_request,
+        read: Read = http_answer,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._host, self._port = host, port
+        self._write, self._read, self._timeout_s = write, read, timeout_s
         self._idle: list[Streams] = []
 
     async def classify(self, image: bytes, ask: Ask) -> Answer:
         """A cancelled or failed request takes its connection with it."""
         reader, writer = await self._connection()
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                writer.write(http_request(self._host, image, ask))
+            async with asyncio.timeout(self._timeout_s):
+                writer.write(self._write(self._host, image, ask))
                 await writer.drain()
                 head = read_head(await reader.readuntil(b"\r\n\r\n"))
                 body = await reader.readexactly(head.length)
@@ -57,12 +71,12 @@ class HttpClient:
             writer.close()
         else:
             self._idle.append((reader, writer))
-        return http_answer(head.status, body)
+        return self._read(head.status, body)
 
     async def leave(self, image: bytes, ask: Ask, *, after_s: float, sent: float = 1.0) -> Answer:
         """Send a request, or a share of it, and go away without waiting for the answer."""
         _, writer = await self._connection()
-        whole = http_request(self._host, image, ask)
+        whole = self._write(self._host, image, ask)
         writer.write(whole[: max(1000, round(sent * len(whole)))])
         await asyncio.sleep(after_s)
         writer.transport.abort()

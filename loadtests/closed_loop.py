@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +43,10 @@ def http_throughput(
 ) -> Throughput:
     """Requests a second over HTTP."""
     if shutil.which("wrk"):
-        return _wrk(port, image, ask, callers=callers, seconds=seconds)
-    work = _callers(HttpClient(HOST, port), image, ask, callers=callers, seconds=seconds)
+        url = f"http://{HOST}:{port}/classify{ask.query()}"
+        headers = {"Content-Type": "image/jpeg"}
+        return wrk(url, image, headers=headers, callers=callers, seconds=seconds)
+    work = load(HttpClient(HOST, port), image, ask, callers=callers, seconds=seconds)
     return asyncio.run(work)
 
 
@@ -55,21 +57,25 @@ def grpc_throughput(
 
     async def work() -> Throughput:
         client = GrpcClient(HOST, port)
-        return await _callers(client, image, ask, callers=callers, seconds=seconds)
+        return await load(client, image, ask, callers=callers, seconds=seconds)
 
     return asyncio.run(work())
 
 
-def _wrk(port: int, image: bytes, ask: Ask, *, callers: int, seconds: float) -> Throughput:
-    with tempfile.NamedTemporaryFile(suffix=".jpg") as photo:
-        photo.write(image)
-        photo.flush()
+def wrk(
+    url: str, body: bytes, *, headers: Mapping[str, str], callers: int, seconds: float
+) -> Throughput:
+    """Post one body again and again; whole seconds, one at least."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(body)
+        file.flush()
         command = [
             *("wrk", "--threads", "1", "--connections", str(callers)),
             *("--duration", f"{max(1, round(seconds))}s", "--script", str(SCRIPT)),
-            f"http://{HOST}:{port}/classify{ask.query()}",
+            url,
         ]
-        environment = os.environ | {"PHOTO": photo.name}
+        lines = "\n".join(f"{name}: {value}" for name, value in headers.items())
+        environment = os.environ | {"BODY": file.name, "HEADERS": lines}
         printed = subprocess.run(
             command, env=environment, check=True, capture_output=True, text=True
         ).stdout
@@ -79,9 +85,10 @@ def _wrk(port: int, image: bytes, ask: Ask, *, callers: int, seconds: float) -> 
     return Throughput("wrk", per_s, p50_ms, p99_ms, int(requests), int(failed))
 
 
-async def _callers(
+async def load(
     client: Client, image: bytes, ask: Ask, *, callers: int, seconds: float
 ) -> Throughput:
+    """What a number of callers get out of a client that answers many at a time."""
     start = time.perf_counter()
     runs = [_caller(client, image, ask, until=start + seconds) for _ in range(callers)]
     ended = [one for many in await asyncio.gather(*runs) for one in many]

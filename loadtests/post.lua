@@ -1,9 +1,11 @@
--- wrk's script: post one photo again and again, print what happened on one line at the end.
-local photo = assert(io.open(assert(os.getenv("PHOTO"), "PHOTO names no file"), "rb"))
+-- wrk's script: post one body again and again, print what happened on one line at the end.
+local body = assert(io.open(assert(os.getenv("BODY"), "BODY names no file"), "rb"))
 wrk.method = "POST"
-wrk.body = photo:read("*a")
-wrk.headers["Content-Type"] = "image/jpeg"
-photo:close()
+wrk.body = body:read("*a")
+body:close()
+for name, value in (os.getenv("HEADERS") or ""):gmatch("([^:\n]+): ([^\n]+)") do
+   wrk.headers[name] = value
+end
 
 function done(summary, latency)
    local e = summary.errors

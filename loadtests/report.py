@@ -33,7 +33,7 @@ def save(name: str, found: dict[str, Any]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     made_by = {
-        "command": " ".join(["python", "-m", f"loadtests.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
         "made": stamp,
         "python": platform.python_version(),
         "machine": processor(),
