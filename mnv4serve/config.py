@@ -44,6 +44,31 @@ class PoolConfig(_Frozen):
     """Jobs executed at the same time; measured where None."""
     threads: Annotated[int, Field(ge=1, le=64)] | None = None
     """Threads of one job; measured where None."""
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9:_.-]*$", max_length=40)] | None = None
+    """How the device is called in arms and metrics; needed where two pools share one device."""
+
+    placement: Literal["colocated", "deployment"] = "colocated"
+    """Under Ray: inside each ingress replica, or in replicas of its own. The local engine has
+    every pool in its one process."""
+    replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Of a deployment, each the owner of one device."""
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """A deployment scales between `replicas` and this many; fixed where None."""
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """GPUs of each replica of a deployment."""
+    resources: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    """Ray's custom resources of each replica of a deployment, for example `edgetpu: 1`."""
+
+    @property
+    def label(self) -> str:
+        """The device as arms and metrics name it."""
+        return self.name or self.device
+
+    @model_validator(mode="after")
+    def _scales(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError("max_replicas must not be below replicas")
+        return self
 
 
 class TlsConfig(_Frozen):
@@ -51,6 +76,20 @@ class TlsConfig(_Frozen):
 
     certificate: Path
     key: Path
+
+
+class RayConfig(_Frozen):
+    """What only the ray engine needs."""
+
+    address: str | None = None
+    """Of a running cluster, for example `auto`; a cluster of this machine is started where None."""
+    ingress_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    object_store_bytes: Annotated[int, Field(ge=75 << 20)] = 128 << 20
+    """Of a cluster that is started here; pictures do not travel through it."""
+    probe_interval_s: Positive = 0.25
+    """How often a pool in another process is asked whether it is there."""
+    probe_timeout_s: Positive = 1.0
+    """Without an answer for so long it counts as down."""
 
 
 class ServiceConfig(_Frozen):
@@ -90,6 +129,8 @@ class ServiceConfig(_Frozen):
     drain_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     drain_timeout_s: Positive = 30.0
 
+    ray: RayConfig = RayConfig()
+
     @field_validator("models", "state_dir", "zoos")
     @classmethod
     def _expanded(cls, path: Path | None) -> Path | None:
@@ -97,9 +138,9 @@ class ServiceConfig(_Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        devices = [pool.device for pool in self.pools]
-        if len(set(devices)) < len(devices):
-            raise ValueError("each device may appear in one pool only")
+        labels = [pool.label for pool in self.pools]
+        if len(set(labels)) < len(labels):
+            raise ValueError("each device may appear in one pool only, unless each has a `name`")
         if self.port and self.port == self.grpc_port:
             raise ValueError("port and grpc_port must differ")
         return self

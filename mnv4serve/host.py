@@ -55,12 +55,12 @@ class Host:
         targets = [target for target in self.targets if target.backend in pool.backends]
         found = [(target, self._find(target)) for target in targets]
         candidates = tuple(
-            Candidate(self._arm(target, pool.device), artifact)
+            Candidate(self._arm(target, pool.label), artifact, pool.device)
             for target, artifact in found
             if artifact is not None
         )
         if not candidates:
-            raise ArtifactMissing(f"no artifact for {pool.device} is built: run `mnv4serve build`")
+            raise ArtifactMissing(f"no artifact for {pool.label} is built: run `mnv4serve build`")
         return candidates
 
     def _find(self, target: Target) -> Artifact | None:

@@ -53,9 +53,9 @@ def profile(
     views: list[ArmView] = []
     for pool in settings.pools:
         candidates = site.loadable(pool)
-        with progress_bar(f"measuring {pool.device}") as advance:
+        with progress_bar(f"measuring {pool.label}") as advance:
             found = profiled(site, pool, candidates, quick=quick, again=True, progress=advance)
-        tell(f"{pool.device}: {found.slots} slots of {found.threads} threads are the fastest here")
+        tell(f"{pool.label}: {found.slots} slots of {found.threads} threads are the fastest here")
         views += resident_views(walked(site, candidates, found), settings, found)
     stdout.print(arms_table(views))
 
@@ -78,7 +78,7 @@ def frontier(
     fingerprints = []
     for pool in settings.pools:
         candidates = site.loadable(pool)
-        with progress_bar(f"measuring {pool.device}") as advance:
+        with progress_bar(f"measuring {pool.label}") as advance:
             found = profiled(site, pool, candidates, quick=True, progress=advance)
         fingerprints.append(found.fingerprint)
         views += resident_views(walked(site, candidates, found), settings, found)

@@ -59,6 +59,8 @@ class Candidate:
 
     arm: Arm
     artifact: Artifact
+    device: str = "cpu"
+    """As the runtime knows it; the arm's own may be a name that the configuration gave."""
 
 
 def measure_host(
@@ -134,7 +136,7 @@ def _layout(
 def _open(candidate: Candidate, layout: Layout) -> Backend:
     return open_backend(
         candidate.artifact,
-        device=candidate.arm.device,
+        device=candidate.device,
         slots=layout.slots,
         threads=layout.threads,
     )

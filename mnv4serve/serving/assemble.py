@@ -49,7 +49,7 @@ def assemble(
         resident = [view.arm for view in pool_views if view.resident]
         wanted = [view.arm for view in pool_views if only and only(view.arm)] or resident
         residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
-        pool = _pool(pool_config.device, residents, profile=profile, config=config, lock=lock)
+        pool = _pool(pool_config.label, residents, profile=profile, config=config, lock=lock)
         _watch(metrics, pool)
         pools.append(pool)
         views += pool_views
@@ -99,7 +99,7 @@ def _loaded(candidate: Candidate, profile: Profile) -> Backend:
     """An open backend whose every slot has run, so that no request pays for the first one."""
     backend = open_backend(
         candidate.artifact,
-        device=candidate.arm.device,
+        device=candidate.device,
         slots=profile.slots,
         threads=profile.threads,
     )
