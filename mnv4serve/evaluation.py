@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -14,42 +13,45 @@ from mnv4serve.backends import Backend
 from mnv4serve.catalog import Label, Preprocessing
 from mnv4serve.errors import CatalogError, ServeError
 from mnv4serve.images import decode, read_header
+from mnv4serve.significance import wilson_interval
 
-Z_95 = 1.959963984540054
-"""Two-sided 95 % quantile of the standard normal distribution."""
 ANY_SIZE = 1 << 62
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done and how many there are."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """How many of a folder's pictures were labelled right."""
+    """What an artifact answered to a folder's pictures."""
 
-    correct: tuple[bool, ...]
-    """By picture, in the order of their paths, so that two arms can be compared in pairs."""
+    logits: NDArray[np.float32]
+    """[pictures, labels], in the order of their paths, so that arms can be compared in pairs."""
+    labels: NDArray[np.int64]
+    """What the pictures show."""
+    names: tuple[str, ...]
     unreadable: tuple[str, ...]
 
     @property
+    def correct(self) -> NDArray[np.bool_]:
+        """By picture, whether its label has the largest logit."""
+        return np.asarray(self.logits.argmax(axis=1) == self.labels)
+
+    @property
     def n(self) -> int:
-        return len(self.correct)
+        return len(self.labels)
+
+    @property
+    def right(self) -> int:
+        return int(self.correct.sum())
 
     @property
     def accuracy(self) -> float:
-        return sum(self.correct) / self.n
+        return self.right / self.n
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson_interval(sum(self.correct), self.n)
-
-
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """95 % score interval of a share (Wilson 1927); it stays in [0, 1] at the ends."""
-    share, z2 = correct / n, Z_95 * Z_95
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+        return wilson_interval(self.right, self.n)
 
 
 def labelled_files(folder: Path, labels: Sequence[Label]) -> list[tuple[Path, int]]:
@@ -87,24 +89,35 @@ def evaluate(
     for slot in range(slots):
         free.put(slot)
 
-    def judge(file: tuple[Path, int]) -> bool | None:
+    def answer(file: tuple[Path, int]) -> NDArray[np.float32] | None:
         pixels = _pixels(file[0], resolution, preprocessing)
         if pixels is None:
             return None
         slot = free.get()
         try:
-            return int(backend.infer(pixels[np.newaxis], slot)[0].argmax()) == file[1]
+            logits: NDArray[np.float32] = backend.infer(pixels[np.newaxis], slot)[0].copy()
         finally:
             free.put(slot)
+        return logits
 
     with ThreadPoolExecutor(slots) as workers:
-        marks = list(_counted(workers.map(judge, files), len(files), progress))
-    pairs = list(zip(files, marks, strict=True))
-    unreadable = tuple(path.name for (path, _), mark in pairs if mark is None)
-    correct = tuple(mark for _, mark in pairs if mark is not None)
-    if not correct:
+        answers = list(_counted(workers.map(answer, files), len(files), progress))
+    return _score(files, answers)
+
+
+def _score(
+    files: Sequence[tuple[Path, int]], answers: Sequence[NDArray[np.float32] | None]
+) -> Score:
+    pairs = list(zip(files, answers, strict=True))
+    read = [(file, logits) for file, logits in pairs if logits is not None]
+    if not read:
         raise CatalogError(f"none of the {len(files)} files is a readable picture")
-    return Score(correct, unreadable)
+    return Score(
+        logits=np.stack([logits for _, logits in read]),
+        labels=np.array([label for (_, label), _ in read], np.int64),
+        names=tuple(path.name for (path, _), _ in read),
+        unreadable=tuple(path.name for (path, _), logits in pairs if logits is None),
+    )
 
 
 def _pixels(path: Path, resolution: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
@@ -117,9 +130,9 @@ def _pixels(path: Path, resolution: int, preprocessing: Preprocessing) -> NDArra
 
 
 def _counted(
-    marks: Iterator[bool | None], total: int, progress: Progress | None
-) -> Iterator[bool | None]:
-    for done, mark in enumerate(marks, start=1):
-        yield mark
+    answers: Iterator[NDArray[np.float32] | None], total: int, progress: Progress | None
+) -> Iterator[NDArray[np.float32] | None]:
+    for done, answer in enumerate(answers, start=1):
+        yield answer
         if progress:
             progress(done, total)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mnv4serve.arch.model import create_model, macs, parameter_count
 from mnv4serve.catalog import Catalog, Checkpoint, Variant, Zoo, load_catalog
-from mnv4serve.evaluation import wilson_interval
+from mnv4serve.significance import wilson_interval
 
 ZOO = "imagenette"
 BARS = "▁▂▃▄▅▆▇█"
