@@ -8,7 +8,7 @@ PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SERVE_EXTRAS := onnx,build
-DEV_EXTRAS := onnx,build,train,plot,dev
+DEV_EXTRAS := onnx,build,train,plot,simulate,dev
 LOCK_EXTRAS := $(DEV_EXTRAS),edgetpu,ray
 SERVE_STAMP := $(VENV)/.serve-installed
 DEV_STAMP := $(VENV)/.dev-installed
