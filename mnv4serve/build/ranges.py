@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mnv4serve.backends.onnx import onnxruntime
 from mnv4serve.build.export import PIXELS, float_model
-from mnv4serve.build.graph import INPUT, Graph
+from mnv4serve.build.graph import INPUT, OUTPUT, Graph
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.errors import CatalogError
 
@@ -18,7 +18,7 @@ READERS = frozenset({"Conv", "Gemm", "Add"})
 SAMPLES = 512
 """Values kept per picture and tensor."""
 USUAL = 0.98
-"""Share of the pictures whose peaks count: a few pictures can drive a network to values that
+"""Share of the pictures whose peaks count unless said otherwise: a few pictures can drive a network to values that
 would leave no levels for all the others."""
 SHRINKS = 2.0 ** np.linspace(-3, 0, 25)
 
@@ -60,16 +60,20 @@ class _Seen:
         self.highs += flat.max(axis=1).tolist()
         self.samples.append(flat[:, rng.integers(flat.shape[1], size=SAMPLES)].ravel())
 
-    def range(self) -> Range:
+    def range(self, usual: float) -> Range:
         """The range whose grid rounds and clips the usual values with the least square error."""
-        low = min(0.0, float(np.quantile(self.lows, 1 - USUAL)))
-        high = max(0.0, float(np.quantile(self.highs, USUAL)))
+        low = min(0.0, float(np.quantile(self.lows, 1 - usual)))
+        high = max(0.0, float(np.quantile(self.highs, usual)))
         values = np.clip(np.concatenate(self.samples).astype(np.float64), low, high)
         errors = [
             np.square(Grid.of(k * low, k * high).rounded(values) - values).mean() for k in SHRINKS
         ]
         best = float(SHRINKS[int(np.argmin(errors))])
         return best * low, best * high
+
+    def extent(self) -> Range:
+        """All that was seen: logits that were cut off would be equal to each other."""
+        return min(0.0, *self.lows), max(0.0, *self.highs)
 
 
 def quantised_tensors(graph: Graph) -> tuple[str, ...]:
@@ -82,22 +86,39 @@ def quantised_tensors(graph: Graph) -> tuple[str, ...]:
     return tuple(name for name in names if name != INPUT)
 
 
+def whole_tensors(graph: Graph) -> tuple[str, ...]:
+    """The further tensors that need a grid where a runtime computes on whole numbers throughout."""
+    pooled = [name for op in graph if op.kind == "GlobalAveragePool" for name in op.inputs]
+    return (*pooled, OUTPUT)
+
+
 def calibrate(
     graph: Graph,
     preprocessing: Preprocessing,
     resolution: int,
     batches: Iterable[NDArray[np.uint8]],
+    *,
+    usual: float = USUAL,
 ) -> Ranges:
-    """Ranges of a network's tensors over some hundred real pictures [N, H, W, 3]."""
-    names = quantised_tensors(graph)
-    model = float_model(graph, preprocessing, resolution, extra=names)
+    """Ranges of a network's tensors over some hundred real pictures [N, H, W, 3].
+
+    `usual` is the share of the pictures whose peaks count.
+    """
+    seen = {name: _Seen() for name in quantised_tensors(graph)}
+    more = {name: _Seen() for name in whole_tensors(graph)}
+    names = (*seen, *more)
+    inner = tuple(name for name in names if name != OUTPUT)
+    model = float_model(graph, preprocessing, resolution, extra=inner)
     session = onnxruntime().InferenceSession(model, providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(0)
-    seen = {name: _Seen() for name in names}
+    rng, more_rng = np.random.default_rng(0), np.random.default_rng(1)
     for pixels in batches:
-        for name, values in zip(names, session.run(names, {PIXELS: pixels}), strict=True):
-            seen[name].observe(values, rng)
-    return {name: tensor.range() for name, tensor in seen.items()}
+        values = dict(zip(names, session.run(names, {PIXELS: pixels}), strict=True))
+        for name, tensor in seen.items():
+            tensor.observe(values[name], rng)
+        for name, tensor in more.items():
+            tensor.observe(values[name], more_rng)
+    ranges = {name: tensor.range(usual) for name, tensor in (seen | more).items()}
+    return ranges | {OUTPUT: more[OUTPUT].extent()}
 
 
 def parse_ranges(content: bytes) -> Ranges:
