@@ -27,11 +27,13 @@ MANIFEST = "manifest.json"
 RUNTIMES: Mapping[BackendName, tuple[str, ...]] = {
     BackendName.CPU: ("openvino",),
     BackendName.ONNX: ("onnxruntime", "onnxruntime-gpu"),
+    BackendName.LITERT: ("ai-edge-litert",),
 }
 """Distributions that execute a backend's artifacts, the first installed one counts."""
 BUILT: Mapping[BackendName, tuple[Precision, ...]] = {
     BackendName.CPU: (Precision.FP32, Precision.BF16, Precision.INT8),
     BackendName.ONNX: (Precision.FP32, Precision.INT8),
+    BackendName.LITERT: (Precision.INT8,),
 }
 """The precisions in which each backend's artifacts can be built."""
 

@@ -74,10 +74,14 @@ def open_backend(artifact: Artifact, *, device: str, slots: int, threads: int) -
             from mnv4serve.backends.onnx import OnnxBackend  # noqa: PLC0415
 
             return OnnxBackend(artifact, device=device, slots=slots, threads=threads)
-        case BackendName.CUDA | BackendName.EDGETPU | BackendName.LITERT as name:
+        case BackendName.LITERT:
+            from mnv4serve.backends.litert import LitertBackend  # noqa: PLC0415
+
+            return LitertBackend(artifact, slots=slots, threads=threads)
+        case BackendName.CUDA | BackendName.EDGETPU as name:
             from mnv4serve.errors import BackendUnavailable  # noqa: PLC0415
 
-            raise BackendUnavailable(name, "this release serves cpu and onnx")
+            raise BackendUnavailable(name, "this release serves cpu, onnx and litert")
 
 
 def probe(backend: BackendName) -> Availability:
@@ -91,8 +95,12 @@ def probe(backend: BackendName) -> Availability:
             from mnv4serve.backends import onnx  # noqa: PLC0415
 
             return onnx.probe()
-        case BackendName.CUDA | BackendName.EDGETPU | BackendName.LITERT:
-            reason = "this release serves cpu and onnx"
+        case BackendName.LITERT:
+            from mnv4serve.backends import litert  # noqa: PLC0415
+
+            return litert.probe()
+        case BackendName.CUDA | BackendName.EDGETPU:
+            reason = "this release serves cpu, onnx and litert"
             return Availability(
                 backend, available=False, runtime="", devices=(), precisions=(), reason=reason
             )

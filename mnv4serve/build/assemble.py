@@ -12,10 +12,10 @@ from mnv4serve.artifacts import Target, artifact_at
 from mnv4serve.backends import open_backend
 from mnv4serve.build import verify
 from mnv4serve.build.export import float_model, write_openvino
-from mnv4serve.build.graph import capture
+from mnv4serve.build.graph import Graph, capture
 from mnv4serve.build.quantize import quantized_model
-from mnv4serve.build.ranges import parse_ranges
-from mnv4serve.catalog import Catalog, File, Variant, Zoo
+from mnv4serve.build.ranges import Ranges, parse_ranges
+from mnv4serve.catalog import Catalog, File, Preprocessing, Variant, Zoo
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import BackendUnavailable, CatalogError, WeightsMismatch
 
@@ -35,7 +35,7 @@ def reference_model(catalog: Catalog, zoo: Zoo, variant: Variant) -> MobileNetV4
 
 
 def exported(catalog: Catalog, zoo: Zoo, target: Target) -> bytes:
-    """The ONNX model from which a target's artifact is made."""
+    """The model from which a target's artifact is made: .tflite for LiteRT, ONNX for the others."""
     variant = zoo.variant(target.variant)
     graph = capture(reference_model(catalog, zoo, variant), variant.resolution)
     preprocessing = zoo.preprocessing_of(variant.name)
@@ -44,7 +44,21 @@ def exported(catalog: Catalog, zoo: Zoo, target: Target) -> bytes:
     if variant.ranges is None:
         raise CatalogError(f"variant {variant.name} has no quantisation ranges, so no int8")
     ranges = parse_ranges(catalog.read(variant.ranges))
+    if target.backend is BackendName.LITERT:
+        return mappable_model(graph, preprocessing, variant.resolution, ranges)
     return quantized_model(graph, preprocessing, variant.resolution, ranges)
+
+
+def mappable_model(
+    graph: Graph, preprocessing: Preprocessing, resolution: int, ranges: Ranges
+) -> bytes:
+    """A .tflite file that has passed the static gates of the Edge TPU."""
+    from mnv4serve.build.litert import litert_model  # noqa: PLC0415  # imports LiteRT
+    from mnv4serve.build.litert_gates import require_mappable  # noqa: PLC0415
+
+    model = litert_model(graph, preprocessing, resolution, ranges)
+    require_mappable(model, "the written file")
+    return model
 
 
 def write(model: bytes, target: Target, folder: Path) -> tuple[Path, ...]:
@@ -58,8 +72,12 @@ def write(model: bytes, target: Target, folder: Path) -> tuple[Path, ...]:
             path = folder / "model.onnx"
             path.write_bytes(model)
             return (path,)
-        case BackendName.CUDA | BackendName.EDGETPU | BackendName.LITERT as name:
-            raise BackendUnavailable(name, "this release builds for cpu and onnx")
+        case BackendName.LITERT:
+            path = folder / "model.tflite"
+            path.write_bytes(model)
+            return (path,)
+        case BackendName.CUDA | BackendName.EDGETPU as name:
+            raise BackendUnavailable(name, "this release builds for cpu, onnx and litert")
 
 
 def assemble(
