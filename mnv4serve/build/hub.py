@@ -172,9 +172,13 @@ def _append(client: httpx.Client, remote: _Remote, file: BinaryIO, progress: Pro
 
 def _remote(client: httpx.Client, url: str, repository: str) -> _Remote:
     """Commit, hash and size, which the hub itself tells before it sends elsewhere."""
-    response = client.head(url, headers={"Accept-Encoding": "identity"})
-    while response.is_redirect and response.headers["Location"].startswith("/"):  # renamed
-        response = client.head(response.url.join(response.headers["Location"]))
+    headers = {"Accept-Encoding": "identity"}
+    response = client.head(url, headers=headers)
+    for _ in range(ATTEMPTS):  # a renamed repository; storage is at home elsewhere
+        following = response.next_request
+        if following is None or following.url.host != response.url.host:
+            break
+        response = client.head(following.url, headers=headers)
     if response.is_error:
         raise _refused(repository, response)
     named = response.headers.get("X-Linked-Etag") or response.headers.get("ETag", "")

@@ -127,7 +127,8 @@ def _loaded(tag: Tag, path: Path, *, classes: int) -> MobileNetV4:
     try:
         load_weights(model, path)
     except WeightsMismatch as error:
-        raise WeightsMismatch(f"{path} is no checkpoint of {tag.architecture}: {error}") from error
+        message = f"{tag.repository} is no checkpoint of {tag.architecture}: {error}"
+        raise WeightsMismatch(message) from error
     return model.eval()
 
 
