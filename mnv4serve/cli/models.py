@@ -1,7 +1,6 @@
 """`mnv4serve build` and `mnv4serve train`."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +21,22 @@ from mnv4serve.cli.options import (
     tell,
 )
 from mnv4serve.cli.progress import progress_bar
+from mnv4serve.cli.recipe import (
+    ArchitectureName,
+    ExportFolder,
+    PlotFile,
+    ResolutionsText,
+    Resume,
+    RunFolder,
+    ScheduleText,
+    Threads,
+    read_resolutions,
+    read_schedule,
+    require_torch,
+)
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import CatalogError, SetupError, TrainError
+from mnv4serve.errors import CatalogError, SetupError
 from mnv4serve.host import Host, survey
 
 LISTED = 10
@@ -141,28 +153,20 @@ def _wanted(
 def train(
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or train/ and val/.")],
     *,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, run record and cache.")],
-    architecture: Annotated[str, typer.Option(help="One of the seven networks.")] = "conv_small",
+    out: RunFolder,
+    architecture: ArchitectureName = "conv_small",
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option()] = 2e-3,
-    schedule: Annotated[
-        str,
-        typer.Option(
-            metavar="SHARE:PX,...", help="Resolutions by share of the epochs; 0.2:96+160 draws one."
-        ),
-    ] = "0.6:96,0.3:128,0.1:160",
+    schedule: ScheduleText = "0.6:96,0.3:128,0.1:160",
     mixup: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
     cutmix: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="All cores where not given.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = True,
-    export: Annotated[
-        Path | None, typer.Option(help="Folder for the weights once the run has ended.")
-    ] = None,
-    resolutions: Annotated[
-        str, typer.Option(help="Resolutions to export batch-norm statistics for.")
-    ] = "96,128,160,192,224",
+    threads: Threads = None,
+    resume: Resume = True,
+    export: ExportFolder = None,
+    resolutions: ResolutionsText = "96,128,160,192,224",
+    plot: PlotFile = None,
 ) -> None:
     """Train a network on a folder of class folders; an interrupted run goes on where it was."""
     settings = {
@@ -172,33 +176,13 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "schedule": _schedule(schedule),
+        "schedule": read_schedule(schedule),
         "augmentation": {"mixup": mixup, "cutmix": cutmix},
         "seed": seed,
         "threads": threads,
         "resume": resume,
     }
-    _require_torch()
+    require_torch()
     from mnv4serve.cli.training import run_training  # noqa: PLC0415  # imports torch
 
-    run_training(settings, export=export, resolutions=_whole_numbers(resolutions))
-
-
-def _require_torch() -> None:
-    if find_spec("torch") is None or find_spec("safetensors") is None:
-        raise TrainError("training needs torch: install mnv4serve[train]")
-
-
-def _schedule(text: str) -> list[tuple[float, tuple[int, ...]]]:
-    try:
-        parts = [part.split(":") for part in text.split(",")]
-        return [(float(share), tuple(map(int, sizes.split("+")))) for share, sizes in parts]
-    except ValueError as error:
-        raise TrainError(f"a schedule looks like 0.6:96,0.4:128, not {text!r}") from error
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise TrainError(f"resolutions look like 96,128, not {text!r}") from error
+    run_training(settings, export=export, resolutions=read_resolutions(resolutions), plot=plot)

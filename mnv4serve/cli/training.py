@@ -1,34 +1,119 @@
-"""What `mnv4serve train` does; apart because it needs torch."""
+"""What `mnv4serve train` and `distill` do; apart because it needs torch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 from rich.table import Table
 
+from mnv4serve.catalog import Catalog, Zoo
 from mnv4serve.cli.options import stderr, stdout, tell
+from mnv4serve.cli.progress import progress_bar
 from mnv4serve.errors import TrainError
-from mnv4serve.train.config import TrainConfig
+from mnv4serve.train.config import RunRecord, TrainConfig
+from mnv4serve.train.curves import draw_curves, require_matplotlib
 from mnv4serve.train.display import ProgressBar
+from mnv4serve.train.distill import label_mixture
 from mnv4serve.train.export import ExportRecord
 from mnv4serve.train.export import export as export_weights
 from mnv4serve.train.loop import train
+from mnv4serve.train.run import training_pictures
+from mnv4serve.train.soft_labels import Teacher, load_teacher
+from mnv4serve.train.views import VIEW_SETS, ViewSet
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """Who teaches which mixture, and where the answers are kept."""
+
+    catalog: Catalog
+    zoo: Zoo
+    teacher: str
+    mixture: Sequence[tuple[str, float]]
+    folder: Path
 
 
 def run_training(
-    settings: Mapping[str, object], *, export: Path | None, resolutions: Sequence[int]
+    settings: Mapping[str, object],
+    *,
+    export: Path | None,
+    resolutions: Sequence[int],
+    plot: Path | None = None,
 ) -> None:
-    """Train to the end, then export where a folder is given."""
-    config = _config(settings)
+    """Train to the end, then export and plot where that was asked for."""
+    _finish(_config(settings), export=export, resolutions=resolutions, plot=plot)
+
+
+def run_distillation(
+    settings: Mapping[str, object],
+    teaching: Teaching,
+    *,
+    export: Path | None,
+    resolutions: Sequence[int],
+    plot: Path | None = None,
+) -> None:
+    """Let the teacher answer what is missing, then train the student."""
+    teacher = _teacher(teaching)
+    views = [_views(name) for name, _ in teaching.mixture]
+    shares = [share for _, share in teaching.mixture]
+    chosen = {"views": views, "shares": shares, "teacher": teacher.name, "folder": teaching.folder}
+    config = _config({**settings, "distillation": chosen, "label_smoothing": 0.0})
+    pictures = training_pictures(config)
+    known = tuple(label.id for label in teaching.zoo.labels)
+    if pictures.index.classes != known:
+        raise TrainError(
+            f"the teacher knows {len(known)} classes from {known[0]} to {known[-1]}, "
+            f"{config.data} holds others: train a teacher on it first"
+        )
+    with progress_bar("asking the teacher") as advance:
+        label_mixture(
+            config, pictures, teacher, lambda done, total: advance(teaching.teacher, done, total)
+        )
+    _finish(config, export=export, resolutions=resolutions, plot=plot)
+
+
+def _finish(
+    config: TrainConfig, *, export: Path | None, resolutions: Sequence[int], plot: Path | None
+) -> None:
+    if plot is not None:
+        require_matplotlib()
     with ProgressBar(stderr) as bar:
         record = train(config, bar)
+    _tell(record)
+    if plot is not None:
+        draw_curves(record, plot)
+    if export is not None:
+        stdout.print(_table(export_weights(config, export, resolutions)))
+
+
+def _tell(record: RunRecord) -> None:
     last = record.curve[-1]
     if record.unreadable:
         tell(f"skipped {len(record.unreadable)} unreadable pictures, {record.unreadable[0]} first")
     epochs = len(record.curve)
     tell(f"dev accuracy {last.dev_accuracy:.4f} at {last.resolution} px after {epochs} epochs")
-    if export is not None:
-        stdout.print(_table(export_weights(config, export, resolutions)))
+
+
+def _teacher(teaching: Teaching) -> Teacher:
+    catalog, zoo = teaching.catalog, teaching.zoo
+    variant = zoo.variant(teaching.teacher)
+    checkpoint = zoo.checkpoint(variant.checkpoint)
+    for file in (checkpoint.weights, variant.batch_norm):
+        catalog.read(file)
+    return load_teacher(
+        checkpoint.architecture,
+        catalog.root / checkpoint.weights.path,
+        catalog.root / variant.batch_norm.path,
+        resolution=variant.resolution,
+        classes=len(zoo.labels),
+    )
+
+
+def _views(name: str) -> ViewSet:
+    if name not in VIEW_SETS:
+        raise TrainError(f"unknown set {name!r}; there are {', '.join(VIEW_SETS)}")
+    return VIEW_SETS[name]
 
 
 def _config(settings: Mapping[str, object]) -> TrainConfig:

@@ -34,12 +34,17 @@ class Augmentation(BaseModel):
 
 def augment(pictures: Tensor, resolution: int, settings: Augmentation, random: Generator) -> Tensor:
     """Normalised views, `resolution` square, of uint8 pictures."""
-    theta = torch.from_numpy(view_matrices(len(pictures), settings, random))
-    grid = affine_grid(theta, [len(pictures), 3, resolution, resolution], align_corners=False)
-    views = grid_sample(
-        pictures.float().div_(255), grid, padding_mode="reflection", align_corners=False
-    )
+    theta = view_matrices(len(pictures), settings, random)
+    views = resample(pictures, theta, resolution)
     return jitter(views, settings.colour, random).mul_(2).sub_(1)
+
+
+def resample(pictures: Tensor, theta: NDArray[np.float32], resolution: int) -> Tensor:
+    """Views in 0..1 through one affine map a picture; beyond the border it is mirrored."""
+    shape = [len(pictures), 3, resolution, resolution]
+    grid = affine_grid(torch.from_numpy(theta), shape, align_corners=False)
+    scaled = pictures.float().div_(255)
+    return grid_sample(scaled, grid, padding_mode="reflection", align_corners=False)
 
 
 def view_matrices(count: int, settings: Augmentation, random: Generator) -> NDArray[np.float32]:

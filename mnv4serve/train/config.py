@@ -1,15 +1,17 @@
 """Everything that decides the outcome of a training run, and the record that it leaves."""
 
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from mnv4serve.arch.model import check_resolution
 from mnv4serve.arch.specs import ARCHITECTURES
 from mnv4serve.errors import TrainError
 from mnv4serve.train.augment import Augmentation
+from mnv4serve.train.views import TeacherName, ViewSet
 
 
 def _several(value: object) -> object:
@@ -48,6 +50,35 @@ class Start(BaseModel):
         return cls(name=name, architecture=architecture, sha256=digest, path=path)
 
 
+class Distillation(BaseModel):
+    """What a student looks at and who says what it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    views: Annotated[tuple[ViewSet, ...], Field(min_length=1)]
+    shares: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Of a batch, one for each set."""
+    teacher: TeacherName | None = None
+    """None lets the folders' names be the targets."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the views, apart from the seed of the run."""
+    folder: Path | None = Field(default=None, exclude=True)
+    """Where the teacher's answers are kept."""
+
+    @model_validator(mode="after")
+    def _a_share_each(self) -> Self:
+        if len(self.views) != len(self.shares):
+            raise ValueError("each set of a mixture needs one share")
+        if len({views.name for views in self.views}) < len(self.views):
+            raise ValueError("a mixture names each set once")
+        return self
+
+    def counts(self, batch_size: int) -> list[int]:
+        """How many pictures of a batch come from each set."""
+        bounds = [round(batch_size * part / sum(self.shares)) for part in accumulate(self.shares)]
+        return [high - low for low, high in pairwise([0, *bounds])]
+
+
 class TrainConfig(BaseModel):
     """One training run; equal values give equal weights on the same machine."""
 
@@ -72,6 +103,8 @@ class TrainConfig(BaseModel):
     augmentation: Augmentation = Augmentation()
     start: Start | None = None
     """Weights to start from; random ones where None."""
+    distillation: Distillation | None = None
+    """Stored views and answers instead of `augmentation` and labels."""
     picture_size: Annotated[int, Field(ge=32)] = 224
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Count | None = None
@@ -125,7 +158,8 @@ class TrainConfig(BaseModel):
     def command(self) -> str:
         """The command line of this run, without the folders of one machine."""
         defaults = TrainConfig(data=self.data, out=self.out)
-        parts = [f"mnv4serve train {self.data.name}", *_flags(self, defaults, skip=LOCAL_FIELDS)]
+        verb = "distill" if self.distillation else "train"
+        parts = [f"mnv4serve {verb} {self.data.name}", *_flags(self, defaults, skip=LOCAL_FIELDS)]
         return " ".join(parts)
 
     def recipe(self) -> dict[str, object]:
@@ -193,8 +227,17 @@ def _flags(settings: BaseModel, defaults: BaseModel, *, skip: frozenset[str]) ->
             flags += _flags(value, default, skip=skip)
         elif isinstance(value, Start):
             flags.append(f"--from {value.name}")
+        elif isinstance(value, Distillation):
+            flags += _mixture_flags(value)
         elif isinstance(value, tuple):
             flags.append(f"--{name} {schedule_text(value)}")
         else:
             flags.append(f"--{name.replace('_', '-')} {value}")
     return flags
+
+
+def _mixture_flags(chosen: Distillation) -> list[str]:
+    parts = zip(chosen.views, chosen.shares, strict=True)
+    mixture = ",".join(f"{views.name}:{share:g}" for views, share in parts)
+    teacher = [f"--teacher {chosen.teacher.name}"] if chosen.teacher else []
+    return [*teacher, f"--mixture {mixture}"]

@@ -13,6 +13,7 @@ from mnv4serve.errors import TrainError
 from mnv4serve.train.checkpoint import save_checkpoint, write_whole
 from mnv4serve.train.config import Epoch, RunRecord, TrainConfig
 from mnv4serve.train.data import Pictures
+from mnv4serve.train.distill import DistilledFeed
 from mnv4serve.train.evaluate import Labelled, accuracy
 from mnv4serve.train.feed import Batch, Feed, LabelledFeed
 from mnv4serve.train.optimise import learning_rate
@@ -43,12 +44,9 @@ class Report:
 
 
 Progress = Callable[[Report], None]
-MakeFeed = Callable[[TrainConfig, Pictures], Feed]
 
 
-def train(
-    config: TrainConfig, progress: Progress | None = None, make_feed: MakeFeed = LabelledFeed
-) -> RunRecord:
+def train(config: TrainConfig, progress: Progress | None = None) -> RunRecord:
     """Train to the last epoch, going on from a checkpoint where there is one."""
     report = progress or _silent
     if config.threads:
@@ -56,7 +54,8 @@ def train(
     pictures = training_pictures(config, Decoding(report))
     run = restore(config, pictures) if config.resume else None
     run = run or begin(config, pictures)
-    trainer = Trainer(config, run, pictures, make_feed(config, pictures), report)
+    feed = DistilledFeed if config.distillation else LabelledFeed
+    trainer = Trainer(config, run, pictures, feed(config, pictures), report)
     while len(run.curve) < config.epochs:
         run.curve.append(trainer.epoch())
         save_checkpoint(config.checkpoint, snapshot(config, run, pictures))

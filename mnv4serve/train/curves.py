@@ -1,0 +1,58 @@
+"""A run's curves as a picture: loss and accuracy, set by set where it learnt from a mixture."""
+
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+from mnv4serve.errors import TrainError
+from mnv4serve.train.checkpoint import write_whole
+from mnv4serve.train.config import RunRecord
+
+Line = tuple[str, list[float]]
+
+
+def require_matplotlib() -> None:
+    """Raises TrainError before hours are spent on a run that could not be drawn."""
+    if find_spec("matplotlib") is None:
+        raise TrainError("plots need matplotlib: install mnv4serve[plot]")
+
+
+def draw_curves(record: RunRecord, path: Path) -> None:
+    """Write an SVG with the losses beside the accuracies, epoch by epoch."""
+    require_matplotlib()
+    from matplotlib.figure import Figure  # noqa: PLC0415  # optional
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [point.epoch + 1 for point in record.curve]
+    for axes, title, lines in (
+        (left, "loss", losses(record)),
+        (right, "accuracy", accuracies(record)),
+    ):
+        for name, values in lines:
+            axes.plot(epochs, values, label=name)
+        axes.set_xlabel("epoch")
+        axes.set_title(title)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
+    svg = BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None})
+    write_whole(path, svg.getvalue())
+
+
+def losses(record: RunRecord) -> list[Line]:
+    """The training loss, then each set's."""
+    whole = [point.loss for point in record.curve]
+    sets = [(n, [point.sets[n].loss for point in record.curve]) for n in _names(record)]
+    return [("training", whole), *sets]
+
+
+def accuracies(record: RunRecord) -> list[Line]:
+    """Accuracy on the dev split, then how often each set's strongest target was met."""
+    dev = [point.dev_accuracy for point in record.curve]
+    sets = [(n, [point.sets[n].accuracy for point in record.curve]) for n in _names(record)]
+    return [("dev", dev), *sets]
+
+
+def _names(record: RunRecord) -> list[str]:
+    return list(record.curve[-1].sets) if record.curve else []
