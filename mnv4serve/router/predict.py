@@ -138,6 +138,11 @@ class Predictor:
         return self._slowdown.factor
 
     @property
+    def hop_ms(self) -> float:
+        """What the way to the pool and back takes half of the runs at most."""
+        return self._hop.value_ms
+
+    @property
     def reply_ms(self) -> float:
         """What nine of ten replies take at most from hand-over to the last byte written."""
         return self._reply.value_ms

@@ -41,6 +41,7 @@ def assemble(
     lock = Lock()
     pools: list[Pool] = []
     views: list[ArmView] = []
+    profiles: list[Profile] = []
     for pool_config in config.pools:
         candidates = host.loadable(pool_config)
         profile = profiled(host, pool_config, candidates, quick=True, progress=progress)
@@ -50,11 +51,13 @@ def assemble(
         wanted = [view.arm for view in pool_views if only and only(view.arm)] or resident
         residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
         pool = _pool(pool_config.label, residents, profile=profile, config=config, lock=lock)
-        _watch(metrics, pool)
+        watch(metrics, pool.routing)
         pools.append(pool)
         views += pool_views
+        profiles.append(profile)
     own = {v.name: v.preprocessing for v in host.zoo.variants if v.preprocessing}
-    return Assembled(tuple(pools), tuple(views), decoder(host.zoo.preprocessing, own), lock)
+    decode = decoder(host.zoo.preprocessing, own)
+    return Assembled(tuple(pools), tuple(views), decode, lock, tuple(profiles))
 
 
 def _pool(
@@ -74,8 +77,8 @@ def _pool(
     return Pool(routing, residents=residents, rules=rules, lock=lock)
 
 
-def _watch(metrics: Metrics, pool: Pool) -> None:
-    routing = pool.routing
+def watch(metrics: Metrics, routing: planner.Pool) -> None:
+    """Export how busy and how slow a pool is."""
     metrics.watch_device(
         routing.device,
         queue_depth=lambda: routing.ledger.depth,

@@ -6,12 +6,14 @@ receive -> read the picture's header -> plan -> wait in the pool's queue -> plan
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
+from typing import Protocol
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import (
+    Arm,
     ArmView,
     Call,
     Outcome,
@@ -23,54 +25,21 @@ from mnv4serve.domain import (
     Terms,
     Transport,
 )
-from mnv4serve.errors import (
-    ArmDown,
-    BadRequest,
-    Busy,
-    Cancelled,
-    Draining,
-    Expired,
-    Infeasible,
-    Internal,
-    NoSuchArm,
-    NotReady,
-    ServeError,
-    Shed,
-    SlowBody,
-    TooLarge,
-    Unauthorized,
-    UnsupportedMedia,
-    code,
-)
+from mnv4serve.errors import Cancelled, Draining, Internal, NotReady, ServeError, code
 from mnv4serve.images import read_header, top_k
+from mnv4serve.profiler import Profile
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Rules, admit, arrived
-from mnv4serve.router.refusal import Refusal, RefusalKind
+from mnv4serve.router.refusal import RefusalKind
 from mnv4serve.serving.frontier import LiveView, live_views, pool_views
-from mnv4serve.serving.pool import Pool, Ran
+from mnv4serve.serving.pool import Lost, Pool, Ran
+from mnv4serve.serving.refusals import error_of, outcome_of
 from mnv4serve.serving.slot import Decode, now_ms
 from mnv4serve.serving.traffic import Traffic
 from mnv4serve.serving.wire import State
 
 logger = logging.getLogger(__name__)
-
-OUTCOMES: Mapping[type[ServeError], Outcome] = {
-    BadRequest: Outcome.INVALID,
-    Unauthorized: Outcome.INVALID,
-    SlowBody: Outcome.INVALID,
-    TooLarge: Outcome.INVALID,
-    UnsupportedMedia: Outcome.INVALID,
-    Infeasible: Outcome.REFUSED,
-    Busy: Outcome.REFUSED,
-    NotReady: Outcome.REFUSED,
-    Draining: Outcome.REFUSED,
-    ArmDown: Outcome.REFUSED,
-    Shed: Outcome.SHED,
-    Expired: Outcome.EXPIRED,
-    Cancelled: Outcome.CANCELLED,
-    Internal: Outcome.ERROR,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +52,23 @@ class Assembled:
     decode: Decode
     lock: Lock
     """The one that the pools share: it guards all that the router decides from."""
+    profiles: tuple[Profile, ...] = ()
+    """Of the pools, in their order."""
+
+
+class PoolLike(Protocol):
+    """A pool of this process, or one in another behind a hop."""
+
+    routing: planner.Pool
+    up: bool
+    """Whether it takes work; its arms are down while it does not."""
+
+    def start(self, decode: Decode, /) -> None: ...
+    def close(self) -> None: ...
+
+    async def run(self, job: Job, image: bytes) -> Ran:
+        """Raises ServeError, or Lost where another pool may take the request."""
+        ...
 
 
 class Gateway:
@@ -95,7 +81,7 @@ class Gateway:
         zoo_name: str,
         labels: Sequence[str],
         observe: Callable[[Served], None],
-        metrics_text: Callable[[], bytes],
+        metrics_text: Callable[[], bytes] | None,
     ) -> None:
         self.config = config
         self.zoo_name = zoo_name
@@ -107,24 +93,28 @@ class Gateway:
         self._traffic = Traffic()
         self._rules = Rules(config.on_time_target, config.late_limit_ms)
         self._ids = itertools.count()
-        self._pools: Mapping[str, Pool] = {}
+        self._pools: Mapping[str, PoolLike] = {}
         self._views: tuple[ArmView, ...] = ()
-        self._routings: tuple[planner.Pool, ...] = ()
         self._lock = Lock()
 
-    def open(self, assembled: Assembled) -> None:
+    def open(
+        self,
+        assembled: Assembled,
+        remotes: Sequence[PoolLike] = (),
+        remote_views: Sequence[ArmView] = (),
+    ) -> None:
         """Take work from now on; only on the running event loop."""
-        for pool in assembled.pools:
+        pools: tuple[PoolLike, ...] = (*assembled.pools, *remotes)
+        for pool in pools:
             pool.start(assembled.decode)
-        self._pools = {pool.routing.device: pool for pool in assembled.pools}
-        self._routings = tuple(pool.routing for pool in assembled.pools)
-        self._views = assembled.views
+        self._pools = {pool.routing.device: pool for pool in pools}
+        self._views = (*assembled.views, *remote_views)
         self._lock = assembled.lock
         self.state = "ready"
         self.not_ready_reason = ""
 
     @property
-    def pools(self) -> tuple[Pool, ...]:
+    def pools(self) -> tuple[PoolLike, ...]:
         """The pools that take work; none before `open`."""
         return tuple(self._pools.values())
 
@@ -148,9 +138,7 @@ class Gateway:
         try:
             self._check_state()
             picture = read_header(call.image, max_pixels=self.config.max_pixels)
-            job = self._admit(call, picture, learn=True)
-            ran = await self._pools[job.arm.device].run(job, call.image)
-            return self._reply(call, ran)
+            return self._reply(call, await self._run(call, picture))
         except ServeError as error:
             self.reject(call.transport, call.request_id, error, terms=call.terms)
             raise
@@ -162,6 +150,17 @@ class Gateway:
             self.reject(call.transport, call.request_id, gone, terms=call.terms)
             raise
 
+    async def _run(self, call: Call, picture: Picture) -> Ran:
+        """On the pool that admission chose; where that is lost, on another within the budget."""
+        tried: set[str] = set()
+        while True:
+            job = self._admit(call, picture, learn=True, without=tried)
+            try:
+                return await self._pools[job.arm.device].run(job, call.image)
+            except Lost as lost:
+                tried.add(job.arm.device)
+                logger.warning("replanned", extra={"device": job.arm.device, "why": str(lost)})
+
     def plan(self, call: Call) -> Plan:
         """The decision for a request without running it; raises ServeError."""
         self._check_state()
@@ -172,8 +171,9 @@ class Gateway:
         """Every arm with what a typical photo would see now, the pools and the recent traffic."""
         now = now_ms()
         with self._lock:
-            arms = live_views(self._views, self._routings, now_ms=now)
-            pools = pool_views(self._routings)
+            up = [pool.routing for pool in self._pools.values() if pool.up]
+            arms = live_views(self._views, up, now_ms=now)
+            pools = pool_views(up)
         return LiveView(arms, pools, self._traffic.recent(now_ms=now))
 
     def reject(
@@ -185,7 +185,7 @@ class Gateway:
         terms: Terms | None = None,
     ) -> None:
         """Account for a request that ended without an answer."""
-        outcome = next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
+        outcome = outcome_of(error)
         reason = code(type(error))
         terms = terms or Terms(budget_ms=self.config.default_budget_ms)
         self._account(Served(request_id, transport, terms, outcome, refused_reason=reason))
@@ -210,19 +210,38 @@ class Gateway:
         if self.state == "stopped":
             raise Draining("the service is shutting down and takes no new work")
 
-    def _admit(self, call: Call, picture: Picture, *, learn: bool = False) -> Job:
+    def _admit(
+        self,
+        call: Call,
+        picture: Picture,
+        *,
+        learn: bool = False,
+        without: Collection[str] = (),
+    ) -> Job:
         request = Request(next(self._ids), picture, call.terms, call.received_ms)
         with self._lock:
             now = now_ms()
-            decision = admit(self._routings, request, now_ms=now, rules=self._rules)
+            routings, down = self._routings(without)
+            decision = admit(routings, request, now_ms=now, rules=self._rules, down=down)
             if learn:
-                arrived(self._routings, request, decision, now_ms=now)
+                arrived(routings, request, decision, now_ms=now)
             if isinstance(decision, Job):
                 return decision
             if learn and decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):
-                for routing in self._routings:
+                for routing in routings:
                     routing.predictor.refused()
-        raise _error_of(decision, call.terms)
+        raise error_of(decision, call.terms)
+
+    def _routings(self, without: Collection[str]) -> tuple[list[planner.Pool], list[Arm]]:
+        """The pools that take work, and the arms of those that do not."""
+        routings: list[planner.Pool] = []
+        down: list[Arm] = []
+        for pool in self._pools.values():
+            if pool.up and pool.routing.device not in without:
+                routings.append(pool.routing)
+            else:
+                down.extend(pool.routing.arms)
+        return routings, down
 
     def _reply(self, call: Call, ran: Ran) -> Reply:
         temperature = ran.plan.arm.temperature
@@ -246,37 +265,3 @@ class Gateway:
         failure = Internal(f"internal error, logged under request id {call.request_id}")
         self.reject(call.transport, call.request_id, failure, terms=call.terms)
         return failure
-
-
-def _error_of(refusal: Refusal, terms: Terms) -> ServeError:
-    match refusal.kind:
-        case RefusalKind.INFEASIBLE:
-            smallest_ms = refusal.smallest_feasible_budget_ms or 0.0
-            message = f"no eligible arm answers within {terms.budget_ms:g} ms even when idle"
-            return Infeasible(message, smallest_feasible_budget_ms=smallest_ms)
-        case RefusalKind.BUSY | RefusalKind.QUEUE_FULL:
-            full = refusal.kind is RefusalKind.QUEUE_FULL
-            cause = "the queue is full" if full else "too much work is ahead of it"
-            return Busy(
-                f"{terms.budget_ms:g} ms cannot be met now: {cause}",
-                smallest_feasible_budget_ms=refusal.smallest_feasible_budget_ms or 0.0,
-                retry_after_ms=refusal.retry_after_ms or 0.0,
-            )
-        case RefusalKind.ARM_DOWN:
-            return ArmDown("the arm that was asked for is down at the moment")
-        case RefusalKind.NO_SUCH_ARM:
-            return NoSuchArm(_what_there_is(refusal, terms))
-
-
-def _what_there_is(refusal: Refusal, terms: Terms) -> str:
-    asked = {
-        "variant": terms.variant,
-        "backend": terms.backend,
-        "min_accuracy": terms.min_accuracy,
-    }
-    wanted = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
-    arms = ", ".join(
-        arm.id if arm.accuracy is None else f"{arm.id} ({arm.accuracy:.3f})"
-        for arm in refusal.available
-    )
-    return f"no resident arm has {wanted}; there are {arms}"

@@ -45,6 +45,10 @@ HTML = b"text/html; charset=utf-8"
 TEXT = b"text/plain; charset=utf-8"
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 PROBLEMS = "/problems/"
+ELSEWHERE = (
+    "metrics of the ray engine are exported by each node: scrape the port that "
+    "`ray start --metrics-export-port` names, 8080 in the manifests"
+)
 
 
 @dataclass(slots=True)
@@ -176,7 +180,10 @@ class _HttpApi:
 
     async def _metrics(self, request: Request) -> Answer:
         self._authorize(request)
-        return Answer(200, self._gateway.metrics_text(), PROMETHEUS)
+        text = self._gateway.metrics_text
+        if text is None:  # a scrape through the proxy would reach any one of the replicas
+            return plain_problem(HTTPStatus.NOT_FOUND, ELSEWHERE)
+        return Answer(200, text(), PROMETHEUS)
 
     async def _healthz(self, _request: Request) -> Answer:
         return document({"state": self._gateway.state})

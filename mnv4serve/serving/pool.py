@@ -35,6 +35,10 @@ class Resident:
     backend: Backend
 
 
+class Lost(Exception):  # no caller sees it: the request goes to another pool
+    """The pool cannot do a job that it was given; another may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What became of a job that went through a slot."""
@@ -68,6 +72,7 @@ class Pool:
         lock: Lock,
     ) -> None:
         self.routing = routing
+        self.up = True
         self._backends = {resident.arm.id: resident.backend for resident in residents}
         self._rules = rules
         self._lock = lock

@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from mnv4serve.config import ServiceConfig
@@ -53,8 +53,9 @@ class GatewayLike(Protocol):
         """Learns when a reply was handed to the transport; once for each."""
         ...
 
-    def metrics_text(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+    @property
+    def metrics_text(self) -> Callable[[], bytes] | None:
+        """The metrics in Prometheus' text format; None where the engine exports them."""
         ...
 
 

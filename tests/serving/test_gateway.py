@@ -26,7 +26,7 @@ from mnv4serve.errors import (
     UnsupportedMedia,
     leaves,
 )
-from mnv4serve.serving.gateway import OUTCOMES
+from mnv4serve.serving.refusals import OUTCOMES
 from mnv4serve.serving.slot import now_ms
 from tests.serving.rig import FAST, GOOD, OTHER, Rig, call, jpeg, rig
 

@@ -1,0 +1,57 @@
+"""The switches that Ray Serve needs to be fast, and the cluster of this machine.
+
+Imports no Ray: the switches have to stand in the environment before anything of it is imported.
+"""
+
+from collections.abc import Mapping, MutableMapping
+
+from mnv4serve.errors import BadConfig
+
+REQUIRED = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+"""Without both an empty request takes ten times as long."""
+PREFERRED = {
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a log line a request, parsed in Python
+    "RAY_SERVE_HAPROXY_H2_FE_INITIAL_WINDOW_SIZE": "1048576",  # pictures exceed 64 KiB
+    "RAY_SERVE_HAPROXY_H2_BE_INITIAL_WINDOW_SIZE": "1048576",
+    "RAY_SERVE_QUEUE_LENGTH_CACHE_TIMEOUT_S": "1000000",  # an idle pool is not probed first
+    "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "0.5,1,1.5,2,3,4,5,7.5,10,15,25,50,100,250,1000",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    "RAY_worker_niceness": "0",  # 15 otherwise: anything else on the host would go first
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
+MESSAGE_MARGIN_BYTES = 1 << 20
+
+
+def set_flags(environment: MutableMapping[str, str], *, max_body_bytes: int) -> None:
+    """Put the switches into an environment that Ray will be started with.
+
+    Raises BadConfig where it contradicts one that is required.
+    """
+    check_contradictions(environment)
+    environment.update(REQUIRED)
+    for name, value in PREFERRED.items():
+        environment.setdefault(name, value)
+    limit = str(max_body_bytes + MESSAGE_MARGIN_BYTES)
+    environment.setdefault("RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH", limit)
+
+
+def check_contradictions(environment: Mapping[str, str]) -> None:
+    """Raises BadConfig where a required switch is set to something else."""
+    for name, value in REQUIRED.items():
+        if environment.get(name, value) != value:
+            raise BadConfig(
+                f"{name} is set to {environment[name]!r}: unset it, it has to be {value}"
+            )
+
+
+def check_flags(environment: Mapping[str, str]) -> None:
+    """Raises BadConfig unless the cluster was started with the required switches."""
+    for name, value in REQUIRED.items():
+        if environment.get(name) != value:
+            raise BadConfig(
+                f"the cluster runs without {name}={value}: "
+                "set it on the head and on every worker, then start them again"
+            )
