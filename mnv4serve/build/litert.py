@@ -139,7 +139,9 @@ class _Network:
         """A border as the reference has it: the runtime's own lies elsewhere at a stride of 2."""
         side, before = source.shape[1], operator.attributes["pads"][0]
         kernel, step = operator.attributes["kernel_shape"][0], operator.attributes["strides"][0]
-        after = (output.shape[1] - 1) * step + kernel - side - before
+        after = max(0, (output.shape[1] - 1) * step + kernel - side - before)
+        if not before and not after:
+            return source
         name, border = f"{operator.name}.padded", (before, after)
         shape = (1, side + before + after, side + before + after, source.shape[3])
         padded = self._writer.activation(name, shape, source.grid)

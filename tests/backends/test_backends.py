@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from mnv4serve.backends import Backend, open_backend, probe
-from mnv4serve.domain import BackendName
+from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMismatch, ArtifactMissing, BackendUnavailable
-from tests.backends.tiny import LABELS, SIDE, artifact, pictures, write_network
+from tests.backends.tiny import LABELS, SIDE, artifact, pictures, write_int8, write_network
 
-SERVED = (BackendName.CPU, BackendName.ONNX)
+SERVED = (BackendName.CPU, BackendName.ONNX, BackendName.LITERT)
+PRECISIONS = {BackendName.LITERT: Precision.INT8}
+TOLERANCES = {BackendName.LITERT: 0.15}
+"""In logits between -9 and 2; rounding to 256 levels is all that int8 may differ by."""
 
 
 @pytest.fixture(params=SERVED)
@@ -27,10 +30,27 @@ def name(request: pytest.FixtureRequest) -> BackendName:
 
 
 @pytest.fixture
-def backend(name: BackendName, network: Path) -> Iterator[Backend]:
-    opened = open_backend(artifact(network, name), device="cpu", slots=2, threads=1)
-    with closing(opened):
+def tolerance(name: BackendName) -> float:
+    return TOLERANCES.get(name, 1e-4)
+
+
+@pytest.fixture
+def file(name: BackendName, request: pytest.FixtureRequest) -> Path:
+    """The tiny network as the backend reads it."""
+    kind = "int8_network" if name is BackendName.LITERT else "network"
+    return Path(request.getfixturevalue(kind))
+
+
+@pytest.fixture
+def backend(name: BackendName, file: Path) -> Iterator[Backend]:
+    with closing(load(file, name, slots=2)) as opened:
         yield opened
+
+
+def load(path: Path, name: BackendName, *, slots: int = 1, n_labels: int = LABELS) -> Backend:
+    precision = PRECISIONS.get(name, Precision.FP32)
+    described = artifact(path, name, precision=precision, n_labels=n_labels)
+    return open_backend(described, device="cpu", slots=slots, threads=1)
 
 
 def reference(network: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -41,7 +61,7 @@ def reference(network: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(logits, np.float32)
 
 
-def test_logits_equal_the_reference(backend: Backend, network: Path) -> None:
+def test_logits_equal_the_reference(backend: Backend, network: Path, tolerance: float) -> None:
     """Every batch size gives the reference's logits, in the order of the pictures."""
     for n in (1, 3, 1, 8, 3):
         pixels = pictures(n, seed=n)
@@ -50,31 +70,34 @@ def test_logits_equal_the_reference(backend: Backend, network: Path) -> None:
 
         assert logits.shape == (n, LABELS)
         assert logits.dtype == np.float32
-        np.testing.assert_allclose(logits, reference(network, pixels), atol=1e-4)
+        np.testing.assert_allclose(logits, reference(network, pixels), atol=tolerance)
 
 
-def test_read_only_and_strided_pixels_are_taken(backend: Backend, network: Path) -> None:
+def test_read_only_and_strided_pixels_are_taken(
+    backend: Backend, network: Path, tolerance: float
+) -> None:
     """A view with gaps or without the right to write gives the same logits as a copy."""
     pixels = pictures(4)
     frozen = pixels[:1].copy()
     frozen.flags.writeable = False
 
     np.testing.assert_allclose(
-        backend.infer(pixels[::2]), reference(network, pixels[::2]), atol=1e-4
+        backend.infer(pixels[::2]), reference(network, pixels[::2]), atol=tolerance
     )
-    np.testing.assert_allclose(backend.infer(frozen), reference(network, frozen), atol=1e-4)
+    np.testing.assert_allclose(backend.infer(frozen), reference(network, frozen), atol=tolerance)
 
 
-def test_two_slots_run_at_once(backend: Backend, network: Path) -> None:
+def test_two_slots_run_at_once(backend: Backend, network: Path, tolerance: float) -> None:
     """Two threads on two slots each get the logits of their own pictures, every time."""
     batches = [pictures(1, seed=seed) for seed in (1, 2)]
     expected = [reference(network, pixels) for pixels in batches]
+    assert np.abs(expected[0] - expected[1]).max() > 3 * tolerance
     wrong: list[int] = []
 
     def work(slot: int) -> None:
         for _ in range(300):
             logits = backend.infer(batches[slot], slot)
-            if not np.allclose(logits, expected[slot], atol=1e-4):
+            if not np.allclose(logits, expected[slot], atol=tolerance):
                 wrong.append(slot)
 
     threads = [threading.Thread(target=work, args=(slot,)) for slot in (0, 1)]
@@ -128,33 +151,36 @@ def test_a_closed_backend_is_refused(backend: Backend) -> None:
         backend.infer(pictures(1))
 
 
-def test_a_corrupt_file_is_a_mismatch(name: BackendName, network: Path, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_a_mismatch(name: BackendName, file: Path, tmp_path: Path) -> None:
     """A truncated artifact is refused with the command that rebuilds it."""
     path = tmp_path / "broken.onnx"
-    path.write_bytes(network.read_bytes()[:200])
+    path.write_bytes(file.read_bytes()[:200])
 
     with pytest.raises(ArtifactMismatch, match="build --force"):
-        open_backend(artifact(path, name), device="cpu", slots=1, threads=1)
+        load(path, name)
 
 
 def test_a_missing_file_is_named(name: BackendName, tmp_path: Path) -> None:
     """An artifact that is not there says how to build it."""
     with pytest.raises(ArtifactMissing, match="mnv4serve build"):
-        open_backend(artifact(tmp_path / "none.onnx", name), device="cpu", slots=1, threads=1)
+        load(tmp_path / "none", name)
 
 
-def test_another_network_is_a_mismatch(name: BackendName, network: Path, tmp_path: Path) -> None:
-    """Other labels, another resolution or float pixels are not what the artifact says."""
-    floats = write_network(tmp_path / "floats.onnx", pixels=TensorProto.FLOAT)
-    larger = write_network(tmp_path / "larger.onnx", side=64)
+def test_other_labels_are_a_mismatch(name: BackendName, file: Path) -> None:
+    """A network that gives another number of logits is not what the artifact says."""
+    with pytest.raises(ArtifactMismatch, match="logits"):
+        load(file, name, n_labels=LABELS + 1)
 
-    for wrong in (
-        artifact(network, name, n_labels=LABELS + 1),
-        artifact(floats, name),
-        artifact(larger, name, n_labels=LABELS + 1, resolution=64),
-    ):
-        with pytest.raises(ArtifactMismatch):
-            open_backend(wrong, device="cpu", slots=1, threads=1)
+
+def test_other_pictures_are_a_mismatch(name: BackendName, tmp_path: Path) -> None:
+    """Another resolution or float pixels are not what the artifact says."""
+    if name is BackendName.LITERT:
+        wrong = write_int8(tmp_path / "larger.tflite", side=64)
+    else:
+        wrong = write_network(tmp_path / "floats.onnx", pixels=TensorProto.FLOAT)
+
+    with pytest.raises(ArtifactMismatch):
+        load(wrong, name)
 
 
 def test_unserved_backends_say_so() -> None:
