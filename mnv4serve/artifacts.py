@@ -36,6 +36,7 @@ BUILT: Mapping[BackendName, tuple[Precision, ...]] = {
     BackendName.LITERT: (Precision.INT8,),
 }
 """The precisions in which each backend's artifacts can be built."""
+_CONVOLUTIONS_ONLY = frozenset({BackendName.LITERT, BackendName.EDGETPU})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,17 @@ def available_targets(variant: Variant, probes: Iterable[Availability]) -> tuple
         for precision in BUILT.get(probe.backend, ())
         if precision in offered and precision in probe.precisions
     )
+
+
+def unfit(zoo: Zoo, target: Target) -> str:
+    """Why a variant has no place on a backend; empty where it has one."""
+    architecture = zoo.checkpoint(zoo.variant(target.variant).checkpoint).architecture
+    if target.backend in _CONVOLUTIONS_ONLY and architecture.startswith("hybrid"):
+        return (
+            f"{target.variant} has attention, which multiplies activations with each other: "
+            f"{target.backend} computes convolutions only"
+        )
+    return ""
 
 
 def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:

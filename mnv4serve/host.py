@@ -91,7 +91,10 @@ def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
         reasons = "; ".join(f"{found.backend}: {found.reason}" for found in availabilities)
         raise BackendUnavailable(", ".join(names), reasons)
     targets = tuple(
-        target for variant in zoo.variants for target in available_targets(variant, usable)
+        target
+        for variant in zoo.variants
+        for target in available_targets(variant, usable)
+        if not artifacts.unfit(zoo, target)
     )
     return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, targets)
 

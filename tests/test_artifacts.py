@@ -14,6 +14,7 @@ from mnv4serve.artifacts import (
     folder_of,
     ingredients_of,
     read_manifest,
+    unfit,
 )
 from mnv4serve.backends import Availability
 from mnv4serve.catalog import Checkpoint, File, Label, Preprocessing, Variant, Zoo
@@ -170,6 +171,23 @@ def test_targets_follow_the_processor() -> None:
     targets = available_targets(zoo().variants[0], probes)
 
     assert [str(target) for target in targets] == ["small@64/cpu/fp32", "small@64/cpu/int8"]
+
+
+def test_attention_has_no_place_where_only_convolutions_are_computed() -> None:
+    """Hybrid networks are left out on litert and edgetpu with the reason, on others not."""
+    plain = zoo()
+    hybrid = plain.model_copy(
+        update={
+            "checkpoints": (
+                plain.checkpoints[0].model_copy(update={"architecture": "hybrid_medium"}),
+            )
+        }
+    )
+
+    for backend in (BackendName.LITERT, BackendName.EDGETPU):
+        assert "attention" in unfit(hybrid, Target("small@64", backend, Precision.INT8))
+        assert unfit(plain, Target("small@64", backend, Precision.INT8)) == ""
+    assert unfit(hybrid, Target("small@64", BackendName.ONNX, Precision.INT8)) == ""
 
 
 def test_targets_leave_int8_out_without_ranges() -> None:

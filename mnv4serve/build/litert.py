@@ -17,7 +17,7 @@ from mnv4serve.build.litert_writer import Activation, FileWriter, Kind
 from mnv4serve.build.quantize import WEIGHT_LEVELS, weight_scale
 from mnv4serve.build.ranges import Grid, Ranges
 from mnv4serve.catalog import Preprocessing
-from mnv4serve.errors import ArtifactMismatch, CatalogError
+from mnv4serve.errors import ArtifactMismatch
 
 RELU = "relu"
 """Attribute of a convolution that cuts its output off at zero."""
@@ -62,7 +62,9 @@ def _every_range(graph: Graph, ranges: Ranges) -> Ranges:
     known = {operator.name: kept.get(operator.name, operator.name) for operator in graph}
     missing = [name for name in known.values() if name not in ranges]
     if missing:
-        raise CatalogError(f"the quantisation ranges lack {missing[0]}: compute them again")
+        raise ArtifactMismatch(
+            f"the quantisation ranges lack {missing[0]}, which LiteRT needs: compute them again"
+        )
     return {name: ranges[source] for name, source in known.items()}
 
 

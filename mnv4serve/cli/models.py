@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mnv4serve.artifacts import Target
+from mnv4serve.artifacts import Target, unfit
 from mnv4serve.build import build_all, require_toolchain
 from mnv4serve.build.own import is_own
 from mnv4serve.catalog import Zoo, open_catalog
@@ -145,6 +145,9 @@ def _wanted(
         and precision in (None, target.precision)
     ]
     if not wanted:
+        named = (Target(name, backend, Precision.INT8) for name in variants if backend)
+        for reason in filter(None, (unfit(zoo, target) for target in named)):
+            raise CatalogError(reason)
         offered = sorted({f"{target.backend}/{target.precision}" for target in targets})
         raise CatalogError(f"nothing to build: this machine offers {', '.join(offered)}")
     return wanted

@@ -23,7 +23,7 @@ from mnv4serve.build.ranges import Ranges, calibrate
 from mnv4serve.build.verify import deviation, enlarge, reference_logits
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import ArtifactMismatch, CatalogError
+from mnv4serve.errors import ArtifactMismatch
 
 from .conftest import HALF
 
@@ -122,7 +122,7 @@ def test_ranges_without_logits_are_refused(graph: Graph, ranges: Ranges) -> None
     """Ranges made for other runtimes lack what computing throughout on int8 needs."""
     older = {name: pair for name, pair in ranges.items() if name != OUTPUT}
 
-    with pytest.raises(CatalogError, match="lack logits"):
+    with pytest.raises(ArtifactMismatch, match="lack logits"):
         litert_model(graph, HALF, SIDE, older)
 
 
