@@ -49,7 +49,7 @@ def _gaps_s(path: Path, n: int, rng: np.random.Generator) -> Floats:
     """Times between requests; the last is followed by the first after a mean gap."""
     recorded = _recorded(path)
     stamps = recorded.stamps
-    if recorded.counts is not None:
+    if recorded.counts is not None and len(recorded.counts):
         stamps = _within_seconds(recorded.counts, n, rng)
     if len(stamps) < ENOUGH:
         raise BadConfig(f"trace {path} is empty: it needs at least two requests")
@@ -70,7 +70,7 @@ def _recorded(path: Path) -> _Recorded:
     text = _text(path)
     try:
         if "," in text[:10_000]:
-            return _Recorded(_stamps(text))
+            return _Recorded(_finite(_stamps(text)))
         counts = np.array(text.split(), dtype=np.int64)
     except ValueError as error:
         raise BadConfig(
@@ -79,6 +79,12 @@ def _recorded(path: Path) -> _Recorded:
     if len(counts) and counts.min() < 0:
         raise BadConfig(f"trace {path} counts fewer than no requests in a second")
     return _Recorded(np.empty(0), counts)
+
+
+def _finite(stamps: Floats) -> Floats:
+    if not np.isfinite(stamps).all():
+        raise ValueError
+    return stamps
 
 
 def _stamps(text: str) -> Floats:
