@@ -23,9 +23,9 @@ class Table:
     position: int
 
     @classmethod
-    def root(cls, data: bytes, *, identifier: bytes) -> Self:
-        """The outermost table of a file with a four-letter identifier."""
-        if data[4:8] != identifier:
+    def root(cls, data: bytes, *, identifier: bytes = b"") -> Self:
+        """The outermost table; of a file with a four-letter identifier where one is given."""
+        if identifier and data[4:8] != identifier:
             raise Malformed(f"it does not start like a {identifier.decode()} file")
         return cls(data, _read("<I", data, 0))
 
