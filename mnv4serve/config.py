@@ -86,6 +86,8 @@ class RayConfig(_Frozen):
     ingress_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     object_store_bytes: Annotated[int, Field(ge=75 << 20)] = 128 << 20
     """Of a cluster that is started here; pictures do not travel through it."""
+    metrics_port: Port = 8080
+    """Where the node of a cluster that is started here exports metrics."""
     probe_interval_s: Positive = 0.25
     """How often a pool in another process is asked whether it is there."""
     probe_timeout_s: Positive = 1.0

@@ -15,12 +15,13 @@ from mnv4serve.cli.options import ConfigFile, Models, StateDir, ZooName, configu
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.tables import arms_table
 from mnv4serve.config import ServiceConfig
-from mnv4serve.errors import ArtifactMissing, SetupError
+from mnv4serve.errors import ArtifactMissing
 from mnv4serve.host import Host, survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble
 from mnv4serve.serving.gateway import Assembled, Gateway
 from mnv4serve.serving.local import Addresses, run, url_host
+from mnv4serve.serving.ray_engine import serve_on_ray
 
 EXAMPLE = "models/examples/golf_ball.jpg"
 LABELS_SHOWN = 12
@@ -51,14 +52,15 @@ def serve(
         config=config, engine=engine, host=host, port=port, grpc_port=grpc_port, zoo=zoo,
         models=models, state_dir=state_dir,
     )  # fmt: skip
-    if settings.engine == "ray":
-        raise SetupError("this release serves with --engine local only")
     site = survey(settings)
     for found in site.availabilities:
         if not found.available:
             tell(found.reason, title=f"serving without {found.backend}: ", style="yellow")
     _build_missing(site, settings, config)
-    _serve(site, settings)
+    if settings.engine == "ray":
+        _serve_on_ray(site, settings)
+    else:
+        _serve(site, settings)
 
 
 def _build_missing(site: Host, settings: ServiceConfig, config: Path | None) -> None:
@@ -115,6 +117,19 @@ def _serve(site: Host, settings: ServiceConfig) -> None:
     tell("drained; goodbye")
 
 
+def _serve_on_ray(site: Host, settings: ServiceConfig) -> None:
+    """The replicas load and measure on their own; what they serve is told by GET /frontier."""
+
+    def announce() -> None:
+        addresses = Addresses(settings.host, settings.port, settings.grpc_port)
+        for line in _banner(site, settings, addresses):
+            stdout.print(Text(line), soft_wrap=True)
+
+    tell("starting Ray and the replicas; a first start measures this machine")
+    serve_on_ray(settings.model_copy(update={"models": site.catalog.root}), announce=announce)
+    tell("drained; goodbye")
+
+
 def _pool_lines(gateway: Gateway) -> Iterator[str]:
     for pool in gateway.pools:
         routing = pool.routing
@@ -138,6 +153,8 @@ def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[
         "For a thousand, serve a catalog that has them: --models FOLDER --zoo NAME.",
         f"try      curl --data-binary @{EXAMPLE} '{url}/classify?budget_ms=5'",
         f"docs     {url}/docs",
-        f"metrics  {url}/metrics",
+        f"metrics  {url}/metrics"
+        if settings.engine == "local"
+        else f"metrics  http://{host}:{settings.ray.metrics_port}/metrics",
         f"gRPC     {host}:{addresses.grpc_port}  mnv4serve.v1.Classifier",
     )

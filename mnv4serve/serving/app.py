@@ -20,7 +20,7 @@ from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.host import survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble, watch
-from mnv4serve.serving.cluster import check_flags
+from mnv4serve.serving.cluster import INGRESS, check_flags, ingress_cpus
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.http_api import App, make_app
@@ -31,7 +31,6 @@ from mnv4serve.serving.ray_private import by_value
 from mnv4serve.serving.remote import Link, RemotePool, remote_pool
 from mnv4serve.v1 import classifier_pb2 as pb
 
-INGRESS = "ingress"
 MAX_ONGOING = 1024
 """Far above what admission lets through, so that Serve itself never queues or refuses."""
 
@@ -42,6 +41,7 @@ class _Ingress:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: ServiceConfig, pools: dict[str, DeploymentHandle]
     ) -> None:
+        check_flags(os.environ)
         sink = RaySink()
         metrics = Metrics(sink)
         self._flusher = Flusher(metrics, sink)
@@ -138,12 +138,11 @@ def build_app(config: ServiceConfig) -> serve.Application:
     check_flags(os.environ)
     apart = [pool for pool in config.pools if pool.placement == "deployment"]
     pools = {pool.label: _deployment(config, pool) for pool in apart}
-    colocated = [pool for pool in config.pools if pool.placement == "colocated"]
     ingress = serve.deployment(serve.ingress()(_Ingress), name=INGRESS)
     return ingress.options(
         num_replicas=config.ray.ingress_replicas,
         max_ongoing_requests=MAX_ONGOING,
-        ray_actor_options={"num_cpus": sum(pool.cpus or 1 for pool in colocated)},
+        ray_actor_options={"num_cpus": ingress_cpus(config)},
         graceful_shutdown_timeout_s=config.drain_timeout_s,
     ).bind(config, pools)
 

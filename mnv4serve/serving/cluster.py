@@ -5,6 +5,7 @@ Imports no Ray: the switches have to stand in the environment before anything of
 
 from collections.abc import Mapping, MutableMapping
 
+from mnv4serve.config import ServiceConfig
 from mnv4serve.errors import BadConfig
 
 REQUIRED = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
@@ -22,6 +23,11 @@ PREFERRED = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_prestart_worker_first_driver": "0",
 }
+SERVICER_FUNCTIONS = (
+    "mnv4serve.v1.classifier_pb2_grpc.add_ClassifierServicer_to_server",
+    "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
+)
+INGRESS = "ingress"
 MESSAGE_MARGIN_BYTES = 1 << 20
 
 
@@ -55,3 +61,17 @@ def check_flags(environment: Mapping[str, str]) -> None:
                 f"the cluster runs without {name}={value}: "
                 "set it on the head and on every worker, then start them again"
             )
+
+
+def demand(config: ServiceConfig) -> dict[str, float]:
+    """Cores that Ray has to set aside, by deployment."""
+    wanted = {INGRESS: float(ingress_cpus(config)) * config.ray.ingress_replicas}
+    for pool in config.pools:
+        if pool.placement == "deployment":
+            wanted[f"pool-{pool.label}"] = float(pool.cpus or 1) * pool.replicas
+    return wanted
+
+
+def ingress_cpus(config: ServiceConfig) -> int:
+    """Cores of one ingress replica: those of its colocated pools, at least one."""
+    return max(1, sum(pool.cpus or 1 for pool in config.pools if pool.placement == "colocated"))

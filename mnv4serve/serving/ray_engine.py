@@ -1,0 +1,97 @@
+"""`mnv4serve serve --engine ray`: on a cluster of this machine or a running one, until SIGTERM."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mnv4serve.config import ServiceConfig
+from mnv4serve.errors import BackendUnavailable, BadConfig
+from mnv4serve.profiler import cpu_grant
+from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, demand, set_flags
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "mnv4serve"
+NAMESPACE = "mnv4serve"
+
+
+def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises BackendUnavailable where Ray is not installed, BadConfig where a port is taken, the
+    environment contradicts the switches, or the machine has too few cores for the pools.
+    """
+    set_flags(os.environ, max_body_bytes=config.max_body_bytes)
+    for port, flag in ((config.port, "--port"), (config.grpc_port, "--grpc-port")):
+        _check_free(config.host, port, flag)
+    try:
+        import ray  # noqa: PLC0415  # the switches have to stand in the environment first
+        from ray import serve  # noqa: PLC0415
+    except ImportError as error:
+        raise BackendUnavailable("ray", "install it: pip install 'mnv4serve[ray]'") from error
+    _start(ray, config)
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):  # after Ray has set its own
+        signal.signal(signum, lambda _signum, _frame: stop.set())
+    try:
+        _run(serve, config)
+        announce()
+        stop.wait()
+        logger.info("draining")
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _start(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
+    if config.ray.address is not None:
+        ray.init(address=config.ray.address, namespace=NAMESPACE, log_to_driver=False)
+        return
+    cores = cpu_grant()
+    wanted = demand(config)
+    if sum(wanted.values()) > cores:
+        shares = ", ".join(f"{name} {cpus:g}" for name, cpus in wanted.items())
+        raise BadConfig(
+            f"the replicas want more cores than the {cores} there are ({shares}): "
+            "give each pool its share with `cpus`, or take fewer replicas"
+        )
+    ray.init(
+        num_cpus=cores,
+        object_store_memory=config.ray.object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        namespace=NAMESPACE,
+        _metrics_export_port=config.ray.metrics_port,
+    )
+
+
+def _run(serve: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
+    from ray.serve.config import HTTPOptions, gRPCOptions  # noqa: PLC0415
+
+    from mnv4serve.serving.app import build_app  # noqa: PLC0415
+
+    serve.start(
+        proxy_location="EveryNode",
+        http_options=HTTPOptions(host=config.host, port=config.port),
+        grpc_options=gRPCOptions(
+            port=config.grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)
+        ),
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )
+    serve.run(build_app(config), name=APPLICATION, route_prefix="/")
+
+
+def _check_free(host: str, port: int, flag: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadConfig(
+                f"cannot listen on {host}:{port}, it may be in use: choose another port with {flag}"
+            ) from error
