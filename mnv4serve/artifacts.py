@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import override
 
 from mnv4serve.backends import Artifact, Availability
-from mnv4serve.catalog import Sha256, Variant, Zoo
+from mnv4serve.catalog import File, Sha256, Variant, Zoo
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import BackendUnavailable, CatalogError, StorageError
 
@@ -127,7 +127,13 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
         "ranges": _ranges(variant) if target.precision is Precision.INT8 else None,
         "pictures": zoo.pictures.sha256,
         "reference": variant.reference.sha256,
+        **({"ready": ready.sha256} if (ready := ready_made(zoo, target)) else {}),
     }
+
+
+def ready_made(zoo: Zoo, target: Target) -> File | None:
+    """The shipped file that an artifact is copied from instead of built, where there is one."""
+    return zoo.variant(target.variant).ready if target.backend is BackendName.LITERT else None
 
 
 def digest_of(zoo: Zoo, target: Target) -> str:

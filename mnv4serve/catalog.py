@@ -105,6 +105,8 @@ class Variant(_Frozen):
     """Batch-norm statistics re-estimated at this resolution, or published ones for them all."""
     ranges: File | None = None
     """Quantisation ranges for int8, computed on real pictures; None where int8 is not offered."""
+    ready: File | None = None
+    """Ready-made int8 .tflite file, for machines that cannot build."""
     reference: File
     """The reference's logits on the verification pictures."""
     temperature: Annotated[float, Field(gt=0)] = 1.0

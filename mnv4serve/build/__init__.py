@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from mnv4serve.artifacts import Target, digest_of, find, ingredients_of
+from mnv4serve.artifacts import Target, digest_of, find, ingredients_of, ready_made
 from mnv4serve.backends import Artifact
 from mnv4serve.build.store import locked, publish
 from mnv4serve.catalog import Catalog, Zoo
@@ -62,21 +62,24 @@ def build_artifact(
     ready = None if force else find(state_dir, zoo, target)
     if ready:
         return ready
-    _require_toolchain(target)
+    if ready_made(zoo, target) is None:
+        _require_toolchain(target)
     with locked(state_dir):
         ready = None if force else find(state_dir, zoo, target)
         return ready or _build(catalog, zoo, target, state_dir)
 
 
 def _build(catalog: Catalog, zoo: Zoo, target: Target, state_dir: Path) -> Artifact:
-    from mnv4serve.build.assemble import assemble  # noqa: PLC0415  # imports torch
-
+    if ready_made(zoo, target) is None:
+        from mnv4serve.build.assemble import assemble as make  # noqa: PLC0415  # imports torch
+    else:
+        from mnv4serve.build.ready import unpack as make  # noqa: PLC0415
     ingredients = ingredients_of(zoo, target)
     publish(
         state_dir,
         digest_of(zoo, target),
         ingredients,
-        lambda folder: assemble(catalog, zoo, target, folder),
+        lambda folder: make(catalog, zoo, target, folder),
     )
     built = find(state_dir, zoo, target)
     if built is None:

@@ -1,6 +1,5 @@
 """From catalogued weights to the files of one verified artifact."""
 
-from contextlib import closing
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -8,8 +7,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from mnv4serve.arch.model import MobileNetV4, create_model, load_weights
-from mnv4serve.artifacts import Target, artifact_at
-from mnv4serve.backends import open_backend
+from mnv4serve.artifacts import Target
 from mnv4serve.build import verify
 from mnv4serve.build.export import float_model, write_openvino
 from mnv4serve.build.graph import Graph, capture
@@ -88,11 +86,7 @@ def assemble(
     Raises ArtifactMismatch where they compute something else than the reference.
     """
     files = write(exported(catalog, zoo, target), target, folder)
-    variant = zoo.variant(target.variant)
-    proof, allowed = verify.evidence(catalog, zoo, variant), verify.limit(variant, target)
-    artifact = artifact_at(files[0], zoo, target)
-    with closing(open_backend(artifact, device=DEVICE, slots=1, threads=1)) as backend:
-        return files, verify.check(backend, target, proof, allowed=allowed)
+    return files, verify.prove(catalog, zoo, target, files[0])
 
 
 def _tensors(catalog: Catalog, file: File) -> dict[str, Tensor]:

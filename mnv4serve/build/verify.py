@@ -1,20 +1,24 @@
 """Proof that an artifact computes what its reference computes, on pictures made for it."""
 
 import io
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mnv4serve.arch.model import MobileNetV4
-from mnv4serve.artifacts import Target
-from mnv4serve.backends import Backend
+from mnv4serve.artifacts import Target, artifact_at
+from mnv4serve.backends import Backend, open_backend
 from mnv4serve.catalog import Catalog, File, Preprocessing, Variant, Zoo
 from mnv4serve.domain import Precision
 from mnv4serve.errors import ArtifactMismatch, CatalogError
 
+if TYPE_CHECKING:
+    from mnv4serve.arch.model import MobileNetV4
+
+DEVICE = "cpu"
 MARGIN = 2.0
 """How many times the certified deviation another machine may show."""
 FLOOR = {
@@ -72,9 +76,11 @@ def enlarge(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def reference_logits(
-    model: MobileNetV4, pixels: NDArray[np.uint8], preprocessing: Preprocessing
+    model: "MobileNetV4", pixels: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> NDArray[np.float32]:
     """What the reference network answers to uint8 RGB pictures [N, H, W, 3]."""
+    import torch  # noqa: PLC0415  # what only checks an artifact does without
+
     mean = torch.tensor(preprocessing.mean).view(3, 1, 1)
     std = torch.tensor(preprocessing.std).view(3, 1, 1)
     images = (torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
@@ -131,6 +137,15 @@ def check(backend: Backend, target: Target, proof: Evidence, *, allowed: float) 
             "the artifact is refused"
         )
     return found
+
+
+def prove(catalog: Catalog, zoo: Zoo, target: Target, path: Path) -> float:
+    """The deviation of a target's file, loaded as serving does; raises as `check` does."""
+    variant = zoo.variant(target.variant)
+    proof, allowed = evidence(catalog, zoo, variant), limit(variant, target)
+    artifact = artifact_at(path, zoo, target)
+    with closing(open_backend(artifact, device=DEVICE, slots=1, threads=1)) as backend:
+        return check(backend, target, proof, allowed=allowed)
 
 
 def _array(catalog: Catalog, file: File, key: str) -> NDArray[Any]:
