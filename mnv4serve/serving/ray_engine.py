@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.errors import BackendUnavailable, BadConfig
+from mnv4serve.errors import BackendUnavailable, BadConfig, MnvError
 from mnv4serve.profiler import cpu_grant
 from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, demand, set_flags
 
@@ -48,9 +48,19 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
 
 
 def _start(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
-    if config.ray.address is not None:
-        ray.init(address=config.ray.address, namespace=NAMESPACE, log_to_driver=False)
-        return
+    try:
+        if config.ray.address is None:
+            _start_here(ray, config)
+        else:
+            ray.init(address=config.ray.address, namespace=NAMESPACE, log_to_driver=False)
+    except MnvError:
+        raise
+    except Exception as error:  # whatever Ray raises when it cannot start or join
+        reason = str(error).strip().partition("\n")[0]
+        raise BackendUnavailable("ray", f"it did not start: {reason}") from error
+
+
+def _start_here(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
     cores = cpu_grant()
     wanted = demand(config)
     if sum(wanted.values()) > cores:

@@ -1,0 +1,201 @@
+"""A pool behind a hop: sent to, predicted, lost, found again."""
+
+import asyncio
+import threading
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from mnv4serve.config import ServiceConfig
+from mnv4serve.domain import Arm, ArmView, BackendName, OnMiss, Precision, Terms, Timing
+from mnv4serve.errors import ArmDown, Busy, Expired
+from mnv4serve.images import read_header
+from mnv4serve.profiler import Profile
+from mnv4serve.router.predict import DecodeCost
+from mnv4serve.serving.errand import Done, Errand, Failed, Report
+from mnv4serve.serving.gateway import Assembled
+from mnv4serve.serving.pool_host import PoolHost
+from mnv4serve.serving.remote import Link, RemotePool, remote_pool
+from mnv4serve.serving.slot import decoder
+from tests.fakes import eventually
+from tests.serving.rig import PREPROCESSING, Rig, call, rig
+
+FAR = Arm("large@64", BackendName.ONNX, Precision.FP32, "far", 64, accuracy=0.95)
+NEAR = Arm("small@32", BackendName.CPU, Precision.FP32, "cpu", 32, accuracy=0.7)
+DECODE = DecodeCost(0.5, 0, 0, 0, 0)
+
+
+@dataclass
+class Wire:
+    """The way to the far end, which a test can cut, slow down and listen to."""
+
+    host: PoolHost
+    cut: bool = False
+    delay_s: float = 0.0
+    sent: list[Errand] = field(default_factory=list)
+
+    async def send(self, errand: Errand) -> Done | Failed:
+        self.sent.append(errand)
+        await self._through()
+        return await self.host.run(errand)
+
+    async def probe(self) -> Report:
+        await self._through()
+        return self.host.report()
+
+    async def _through(self) -> None:
+        await asyncio.sleep(self.delay_s)
+        if self.cut:
+            raise ConnectionError("the link is down")
+
+
+@dataclass
+class Pair:
+    """A gateway with a pool of its own and one behind a wire."""
+
+    near: Rig
+    far: Rig
+    wire: Wire
+    pool: RemotePool
+
+    def close(self) -> None:
+        self.near.gateway.close()
+        self.wire.host.close()
+
+
+def _far(arm: Arm, service_ms: float) -> tuple[Rig, PoolHost]:
+    behind = rig({arm: service_ms}, opened=False)
+    behind.pool.routing = replace(behind.pool.routing, device="far")
+    timings = {arm.id: {1: Timing(service_ms, service_ms * 1.05, service_ms * 1.1, 50)}}
+    profile = Profile(
+        "test", "2026-01-01", quick=True, slots=1, threads=1, timings=timings, decode=DECODE
+    )
+    view = ArmView(arm, service_ms, None, None, resident=True, on_frontier=True)
+    lock = threading.Lock()
+    assembled = Assembled((behind.pool,), (view,), decoder(PREPROCESSING), lock, (profile,))
+    return behind, PoolHost(ServiceConfig(), assembled)
+
+
+async def _pair(*, timeout_s: float = 0.2) -> Pair:
+    near = rig({NEAR: 1.0}, opened=False)
+    far, host = _far(FAR, 5.0)
+    wire = Wire(host)
+    link = Link(wire.send, wire.probe, probe_interval_s=0.01, probe_timeout_s=timeout_s)
+    lock = threading.Lock()
+    pool = remote_pool(host.portrait(), link, config=ServiceConfig(), replicas=1, lock=lock)
+    view = ArmView(NEAR, 1.0, None, None, resident=True, on_frontier=True)
+    own = Assembled((near.pool,), (view,), decoder(PREPROCESSING), lock)
+    near.gateway.open(own, [pool], host.portrait().views)
+    return Pair(near, far, wire, pool)
+
+
+async def test_the_better_arm_answers_over_the_hop() -> None:
+    """An arm behind a hop is chosen like any other where the budget allows it."""
+    pair = await _pair()
+
+    reply = await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+
+    assert reply.plan.arm.id == FAR.id
+    assert reply.predictions[0].label == "golf ball"
+    assert reply.plan.hop_ms > 0.0
+    pair.close()
+
+
+async def test_the_far_end_gets_what_is_left_of_the_budget() -> None:
+    """The budget that travels is smaller than the caller's, by the way back at least."""
+    pair = await _pair()
+
+    await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+
+    (errand,) = pair.wire.sent
+    assert 0 < errand.terms.budget_ms < 5000
+    pair.close()
+
+
+async def test_a_short_budget_stays_at_home() -> None:
+    """A hop that would not fit is not taken."""
+    pair = await _pair()
+    for _ in range(60):
+        pair.pool.routing.predictor._hop.follow(500.0)
+
+    reply = await pair.near.gateway.classify(call(terms=Terms(budget_ms=200)))
+
+    assert reply.plan.arm.id == NEAR.id
+    pair.close()
+
+
+async def test_the_hop_is_learnt() -> None:
+    """What a slow way costs shows in the next prediction."""
+    pair = await _pair()
+    before_ms = pair.pool.routing.predictor.hop_ms
+    pair.wire.delay_s = 0.05
+
+    for _ in range(8):
+        await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+
+    assert pair.pool.routing.predictor.hop_ms > before_ms
+    pair.close()
+
+
+async def test_a_cut_link_sends_the_request_elsewhere_within_its_budget() -> None:
+    """A request that is lost on the way is answered by another pool."""
+    pair = await _pair()
+    pair.wire.cut = True
+
+    reply = await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+
+    assert reply.plan.arm.id == NEAR.id
+    assert not pair.pool.up
+    pair.close()
+
+
+async def test_a_pool_that_is_silent_is_taken_out_and_back() -> None:
+    """Unanswered probes take a pool out; answered ones take it back."""
+    pair = await _pair(timeout_s=0.05)
+    pair.wire.delay_s = 10.0
+    await eventually(lambda: not pair.pool.up)
+
+    reply = await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+    pair.wire.delay_s = 0.0
+    await eventually(lambda: pair.pool.up)
+    again = await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+
+    assert (reply.plan.arm.id, again.plan.arm.id) == (NEAR.id, FAR.id)
+    pair.close()
+
+
+async def test_a_pin_on_a_pool_that_is_down_is_refused() -> None:
+    """A hard pin is not answered by another arm."""
+    pair = await _pair()
+    pair.wire.cut = True
+    await eventually(lambda: not pair.pool.up)
+
+    with pytest.raises(ArmDown):
+        await pair.near.gateway.classify(call(terms=Terms(variant="large@64")))
+    pair.close()
+
+
+async def test_expired_work_is_not_run_at_the_far_end() -> None:
+    """An errand whose budget cannot be met any more is refused there, not executed."""
+    pair = await _pair()
+    image = call().image
+    picture = read_header(image, max_pixels=10**6)
+    errand = Errand(image, picture, Terms(budget_ms=0.1, on_miss=OnMiss.REFUSE))
+
+    answer = await pair.wire.host.run(errand)
+
+    assert isinstance(answer, Failed)
+    assert pair.far.backends[FAR.id].calls == 0
+    pair.close()
+
+
+async def test_a_request_expires_while_the_far_end_is_silent() -> None:
+    """No caller waits longer than its budget and the late limit."""
+    pair = await _pair(timeout_s=30)
+    pair.wire.delay_s = 30.0
+    terms = Terms(budget_ms=60, variant="large@64", on_miss=OnMiss.REFUSE)
+
+    with pytest.raises((Expired, Busy)):
+        await pair.near.gateway.classify(call(terms=terms))
+    assert pair.pool.routing.ledger.depth == 0
+    pair.close()
