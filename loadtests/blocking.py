@@ -44,11 +44,11 @@ class HttpClient:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def classify(self, image: bytes, ask: Ask) -> Answer:
-        self._socket.sendall(http_request(self._host, image, ask))
-        status, body = self._response()
-        return http_answer(status, body)
+        return http_answer(*self.exchange(http_request(self._host, image, ask)))
 
-    def _response(self) -> tuple[int, bytes]:
+    def exchange(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer to a whole request."""
+        self._socket.sendall(request)
         received = self._receive()
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._receive()
