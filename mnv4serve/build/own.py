@@ -3,11 +3,12 @@
 A zoo exists once its catalog is written, which is the last thing to happen to each variant.
 """
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,20 +24,50 @@ from mnv4serve.catalog import (
     load_catalog,
     own_zoo,
 )
+from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import CatalogError, StorageError
 
 NAME = re.compile("[a-z0-9][a-z0-9_-]{0,39}")
 PICTURES = "verify/pictures.npz"
 
 
-def check_new_name(zoos: Path, name: str, *, taken: Catalog) -> None:
-    """Refuse a name that is no folder's, or that a zoo has already."""
+def check_name(zoos: Path, name: str, classes: Sequence[str], *, shipped: Catalog) -> None:
+    """Refuse a name that is none, that models/ has, or that belongs to other classes."""
     if not NAME.fullmatch(name):
         raise CatalogError(
             f"{name!r} is no name for a zoo: take up to 40 small letters, digits, - and _"
         )
-    if name in taken.zoos or own_zoo(zoos, name).joinpath(CATALOG_FILE).exists():
-        raise CatalogError(f"there is a zoo {name} already: choose another name with --zoo")
+    if name in shipped.zoos:
+        raise CatalogError(f"{name} is a zoo that comes with mnv4serve: choose another name")
+    if not (own_zoo(zoos, name) / CATALOG_FILE).exists():
+        return
+    _, zoo = load_catalog(own_zoo(zoos, name)).zoo(name)
+    if tuple(label.id for label in zoo.labels) != tuple(classes):
+        raise CatalogError(f"there is a zoo {name} of other classes already: choose another name")
+
+
+def find_variant(models: Path | None, zoos: Path, text: str) -> tuple[Catalog, str, Variant]:
+    """A variant by its name, or as ZOO/VARIANT, with its catalog and zoo.
+
+    Raises CatalogError where there is none, or where several zoos have one.
+    """
+    named, _, variant = text.rpartition("/")
+    shipped = load_catalog(models)
+    catalogs = [shipped, *(load_catalog(path.parent) for path in zoos.glob(f"*/{CATALOG_FILE}"))]
+    places = [(catalog, name) for catalog in catalogs for name in catalog.zoos]
+    found = [
+        (catalog, name, entry)
+        for catalog, name in places
+        for entry in catalog.zoos[name].variants
+        if entry.name == variant and named in ("", name)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        known = ", ".join(name for _, name in places)
+        raise CatalogError(f"no zoo has a variant {text}; there are the zoos {known}")
+    several = " or ".join(f"{name}/{variant}" for _, name, _ in found)
+    raise CatalogError(f"several zoos have a variant {variant}: say {several}")
 
 
 def begin(zoos: Path, name: str, zoo: Zoo, *, pictures: bytes) -> Catalog:
@@ -88,22 +119,36 @@ def adopt(catalog: Catalog, path: str, source: Path) -> File:
 
 def record(catalog: Catalog, variant: str, measured: Certified) -> Catalog:
     """Put a measured accuracy in the place of a published or older one; write the catalog."""
-    _, zoo = catalog.zoo()
+    _, zoo = load_catalog(catalog.root).zoo()
     old = zoo.variant(variant)
-    kept = [
-        entry
-        for entry in old.certified
-        if (entry.backend, entry.precision) != (measured.backend, measured.precision)
-    ]
-    new = old.model_copy(update={"certified": (*kept, measured)})
+    others = [c for c in old.certified if (c.backend, c.precision) != _key(measured)]
+    new = old.model_copy(update={"certified": (*others, measured)})
     return save(catalog, zoo.checkpoint(old.checkpoint), new)
 
 
+def _key(entry: Certified) -> tuple[BackendName, Precision]:
+    return entry.backend, entry.precision
+
+
 def save(catalog: Catalog, checkpoint: Checkpoint, variant: Variant) -> Catalog:
-    """Add or replace a checkpoint and a variant, and write the catalog."""
-    larger = with_variant(catalog, catalog.default_zoo, checkpoint, variant)
-    save_catalog(larger)
+    """Add or replace a checkpoint and a variant in the catalog as it is on disk now."""
+    with _locked(catalog.root):
+        there = (catalog.root / CATALOG_FILE).exists()
+        current = load_catalog(catalog.root) if there else catalog
+        larger = with_variant(current, catalog.default_zoo, checkpoint, variant)
+        save_catalog(larger)
     return larger
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other commands that write this zoo out; a command that died leaves no lock behind."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -1,0 +1,37 @@
+"""A catalogued checkpoint as weights to train on from, for pictures normalised another way."""
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mnv4serve.catalog import Catalog, Preprocessing, Variant
+
+STEM = "conv_stem.weight"
+STEM_MEAN = "bn1.running_mean"
+
+
+def starting_weights(catalog: Catalog, zoo: str, variant: Variant, wanted: Preprocessing) -> bytes:
+    """A variant's weights and statistics as one file that expects `wanted` mean and deviation."""
+    entry = catalog.zoos[zoo]
+    checkpoint = entry.checkpoint(variant.checkpoint)
+    state = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.batch_norm))
+    used = entry.preprocessing_of(variant.name)
+    return save(renormalised(state, used, wanted))
+
+
+def renormalised(
+    state: dict[str, Tensor], used: Preprocessing, wanted: Preprocessing
+) -> dict[str, Tensor]:
+    """Weights that answer to `wanted` pictures what they answered to `used` ones.
+
+    Up to the border of the picture, where padding means another colour.
+    """
+    if (used.mean, used.std) == (wanted.mean, wanted.std):
+        return state
+    mean, std = torch.tensor(used.mean), torch.tensor(used.std)
+    new_mean, new_std = torch.tensor(wanted.mean), torch.tensor(wanted.std)
+    weights = state[STEM].float()
+    shift = (weights.sum((2, 3)) * ((new_mean - mean) / std)).sum(1)
+    stem = (weights * (new_std / std).view(1, 3, 1, 1)).to(state[STEM].dtype)
+    statistics = (state[STEM_MEAN].float() - shift).to(state[STEM_MEAN].dtype)
+    return {**state, STEM: stem, STEM_MEAN: statistics}

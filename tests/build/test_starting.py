@@ -1,0 +1,39 @@
+"""Weights that are trained on with pictures normalised another way."""
+
+import torch
+from torch.nn.functional import batch_norm, conv2d
+
+from mnv4serve.build.starting import STEM, STEM_MEAN, renormalised
+from mnv4serve.catalog import Preprocessing
+
+HALF = Preprocessing(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+IMAGENET = Preprocessing(resize="shortest", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def stem(state: dict[str, torch.Tensor], pixels: torch.Tensor, used: Preprocessing) -> torch.Tensor:
+    """What the first layer makes of pixels in [0, 1], away from the border."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (used.mean, used.std))
+    features = conv2d((pixels - mean) / std, state[STEM], stride=2)
+    return batch_norm(features, state[STEM_MEAN], torch.ones(8), eps=1e-5)
+
+
+def test_the_first_layer_answers_as_before() -> None:
+    """The same picture gives the same features under the new mean and deviation."""
+    torch.manual_seed(0)
+    state = {STEM: torch.randn(8, 3, 3, 3), STEM_MEAN: torch.randn(8), "other": torch.ones(1)}
+    pixels = torch.rand(2, 3, 33, 33)
+
+    moved = renormalised(state, IMAGENET, HALF)
+
+    assert not torch.allclose(moved[STEM], state[STEM])
+    torch.testing.assert_close(
+        stem(moved, pixels, HALF), stem(state, pixels, IMAGENET), rtol=1e-4, atol=1e-4
+    )
+    assert moved["other"] is state["other"]
+
+
+def test_weights_for_the_same_pictures_stay() -> None:
+    """Nothing is rounded where nothing changes."""
+    state = {STEM: torch.randn(8, 3, 3, 3).half(), STEM_MEAN: torch.randn(8).half()}
+
+    assert renormalised(state, HALF, HALF) is state
