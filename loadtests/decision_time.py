@@ -8,6 +8,7 @@ garbage collection off.
 
 import argparse
 import gc
+import math
 import random
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from loadtests.report import console
 from mnv4serve.domain import Arm, BackendName, OnMiss, Picture, Precision, Terms, Timing
 from mnv4serve.router.jobs import Job, Request
-from mnv4serve.router.planner import Pool, Rules, admit, dispatch, learn
+from mnv4serve.router.planner import Pool, Rules, admit, arrived, dispatch, learn
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.predict import DecodeCost, Predictor, Spent
 from mnv4serve.router.refusal import Refusal
@@ -49,8 +50,12 @@ def request(number: int, budget_ms: float, on_miss: OnMiss = OnMiss.DEGRADE) -> 
 
 def teach(pool: Pool, generator: random.Random) -> None:
     """Runs and waits with noise, so that nothing is as regular as the prior."""
+    now_ms = 0.0
     for number in range(600):
-        job = admit([pool], request(number, 100.0), now_ms=0.0, rules=RULES)
+        now_ms += generator.expovariate(0.5)
+        wanted = request(number, generator.choice((5.0, 30.0, 100.0)))
+        job = admit([pool], wanted, now_ms=0.0, rules=RULES)
+        arrived([pool], wanted, job, now_ms=now_ms)
         assert isinstance(job, Job)
         pool.ledger.admit(job)
         run = dispatch(pool, now_ms=0.0, rules=RULES).run
@@ -66,12 +71,13 @@ def teach(pool: Pool, generator: random.Random) -> None:
         )
 
 
-def fill(pool: Pool, generator: random.Random) -> None:
-    """Take both slots and let 64 jobs wait."""
+def fill(pool: Pool) -> None:
+    """Take both slots and let 64 jobs wait, each with little more time than it needs."""
     number = 10_000
     while pool.ledger.depth < QUEUED:
         number += 1
-        job = admit([pool], request(number, generator.uniform(30.0, 75.0)), now_ms=0.0, rules=RULES)
+        wait_ms, _ = pool.ledger.squeezed(0.0, math.inf, 0.0)
+        job = admit([pool], request(number, 1.05 * wait_ms + 5.0), now_ms=0.0, rules=RULES)
         assert isinstance(job, Job)
         pool.ledger.admit(job)
         dispatch(pool, now_ms=0.0, rules=RULES)
@@ -129,11 +135,11 @@ def main() -> None:
     teach(pool, generator)
     gc.disable()
     report("admission, idle", time_admission(pool, request(0, 8.0)), rounds)
-    fill(pool, generator)
+    fill(pool)
     for name, wanted in (
         ("on time", request(0, 500.0)),
-        ("degraded", request(0, 50.0)),
-        ("refused", request(0, 50.0, OnMiss.REFUSE)),
+        ("degraded", request(0, 2.0)),
+        ("refused", request(0, 2.0, OnMiss.REFUSE)),
     ):
         assert outcome(pool, wanted) == name
         report(f"admission, {QUEUED} waiting, {name}", time_admission(pool, wanted), rounds)

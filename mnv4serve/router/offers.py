@@ -190,16 +190,24 @@ class _Offer:
         return self._predictor.required_ms(estimate, self._rules.on_time_target)
 
     def _accepted_ms(self, run: Estimate, wait_ms: float, required_ms: float) -> float:
-        """A larger budget lets more work go first, so the wait is followed to where it settles."""
-        longest_ms = self._wait_ms(math.inf)
-        for step in range(_PATIENCE):
+        """A larger budget lets more work go first, so the wait is followed to where it settles.
+
+        Where the request would make others late there, all of them have to go first.
+        """
+        for _ in range(_PATIENCE):
             budget_ms = round_up(self._spent_ms + required_ms)
-            settled_ms = self._wait_ms(self._request.received_ms + budget_ms)
+            deadline_ms = self._request.received_ms + budget_ms
+            settled_ms = self._wait_ms(deadline_ms)
             if settled_ms <= wait_ms:
+                _, harms = self._ledger.squeezed(self._now_ms, deadline_ms, run.slot_ms)
+                if not harms:
+                    return budget_ms
                 break
-            wait_ms = longest_ms if step == _PATIENCE - 1 else settled_ms
+            wait_ms = settled_ms
             required_ms = self._required_ms(run.after(wait_ms))
-        return round_up(self._spent_ms + required_ms)
+        last_ms = self._ledger.last_deadline_ms() - self._request.received_ms
+        required_ms = self._required_ms(run.after(self._wait_ms(math.inf)))
+        return round_up(max(last_ms, self._spent_ms + required_ms))
 
 
 def _accuracy(candidate: Candidate) -> float:

@@ -138,24 +138,50 @@ class Ledger:
         _schedule(free, self._queues[0])
         return _schedule(free, self._queues[1][:place])
 
-    def spare_ms(self, now_ms: float, expected_ms: float, *, without: int) -> float:
-        """How much longer than expected a job may run that starts now and harm no one.
+    def squeezed(self, now_ms: float, deadline_ms: float, least_ms: float) -> tuple[float, bool]:
+        """The wait of one more job with this deadline if all work took its fastest arms.
 
-        Nobody is harmed when each waiting job that is expected on time stays so; infinite where
-        there is none. Needs an idle slot; `without` is the job itself, while it still waits.
+        And whether, taking a slot for its own least time, it would make any job late that is not.
+        """
+        queue = self._queues[0]
+        place = bisect_right(queue, deadline_ms, key=_deadline)
+        without = self._free(now_ms)
+        for _, _, job in queue[:place]:
+            heapreplace(without, without[0] + job.least_ms)
+        wait_ms = without[0]
+        beside = without.copy()
+        heapreplace(beside, wait_ms + least_ms)
+        for due_ms, _, job in queue[place:]:
+            latest_ms = due_ms - job.margin_ms - now_ms - job.least_ms
+            if without[0] <= latest_ms < beside[0]:
+                return wait_ms, True
+            heapreplace(without, without[0] + job.least_ms)
+            heapreplace(beside, beside[0] + job.least_ms)
+        return wait_ms, False
+
+    def spare_ms(self, now_ms: float, least_ms: float, *, without: int) -> float:
+        """How much longer than the least a job may run that starts now and harm no one.
+
+        Nobody is harmed when each waiting job that would be on time with its fastest arm stays so;
+        infinite where there is none. Needs an idle slot; `without` is the job itself, while it
+        still waits.
         """
         free = self._free(now_ms)
-        heapreplace(free, expected_ms)
+        heapreplace(free, least_ms)
         spare_ms = math.inf
-        for deadline_ms, _, job in self._queues[0]:
+        for due_ms, _, job in self._queues[0]:
             if job.id == without:
                 continue
-            end_ms = free[0] + job.expected_ms
+            end_ms = free[0] + job.least_ms
             heapreplace(free, end_ms)
-            slack_ms = deadline_ms - job.margin_ms - now_ms - end_ms
+            slack_ms = due_ms - job.margin_ms - now_ms - end_ms
             if 0.0 <= slack_ms < spare_ms:
                 spare_ms = slack_ms
         return spare_ms
+
+    def last_deadline_ms(self) -> float:
+        """Of the waiting jobs that are likely on time; minus infinity where none waits."""
+        return self._queues[0][-1][0] if self._queues[0] else -math.inf
 
     def next_expiry_ms(self) -> float | None:
         """When the next waiting job runs out of time."""

@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mnv4serve.router.jobs import Job
@@ -236,6 +236,43 @@ def _on_time(
         + waiting.expected_ms
         <= waiting.deadline_ms
     }
+
+
+@given(_jobs, st.integers(1, 3), _running, times, st.floats(0.1, 20.0))
+def test_a_newcomer_harms_exactly_those_it_would_make_late(
+    jobs: list[Job],
+    slots: int,
+    running: list[tuple[float, float]],
+    deadline_ms: float,
+    least_ms: float,
+) -> None:
+    """The wait and the harm are those of a step-by-step simulation with and without it."""
+    ledger = _ledger(jobs, slots=slots, running=running)
+
+    wait_ms, harms = ledger.squeezed(0.0, deadline_ms, least_ms)
+
+    likely = sorted((j for j in jobs if j.tier == 0), key=_order)
+    place = sum(j.deadline_ms <= deadline_ms for j in likely)
+    ahead, behind = likely[:place], likely[place:]
+    newcomer = job(-1, deadline_ms=deadline_ms, expected_ms=least_ms)
+    assert wait_ms == pytest.approx(_simulated_wait(ahead, slots=slots, running=running))
+    late = [
+        _lateness([*ahead, newcomer, *behind[:number]], one, slots=slots, running=running)
+        for number, one in enumerate(behind)
+    ]
+    before = [
+        _lateness([*ahead, *behind[:number]], one, slots=slots, running=running)
+        for number, one in enumerate(behind)
+    ]
+    assume(all(abs(lateness) > 1e-6 for lateness in (*late, *before)))
+    assert harms == any(was <= 0.0 < now for was, now in zip(before, late, strict=True))
+
+
+def _lateness(
+    ahead: list[Job], one: Job, *, slots: int, running: list[tuple[float, float]]
+) -> float:
+    start_ms = _simulated_wait(ahead, slots=slots, running=running)
+    return start_ms + one.expected_ms - one.deadline_ms
 
 
 def test_spare_time_keeps_margins_free() -> None:
