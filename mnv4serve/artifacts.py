@@ -127,12 +127,11 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
         "ranges": _ranges(variant) if target.precision is Precision.INT8 else None,
         "pictures": zoo.pictures.sha256,
         "reference": variant.reference.sha256,
-        **({"ready": ready.sha256} if (ready := ready_made(zoo, target)) else {}),
     }
 
 
 def ready_made(zoo: Zoo, target: Target) -> File | None:
-    """The shipped file that an artifact is copied from instead of built, where there is one."""
+    """The shipped file that an artifact is copied from, with the bytes that a build would make."""
     return zoo.variant(target.variant).ready if target.backend is BackendName.LITERT else None
 
 
