@@ -4,10 +4,29 @@ from pathlib import Path
 
 from mnv4serve.artifacts import Target, ready_made
 from mnv4serve.build import verify
-from mnv4serve.catalog import Catalog, Zoo
+from mnv4serve.build.files import ready_path, write_file
+from mnv4serve.catalog import Catalog, File, Zoo
+from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import CatalogError
 
 FILE = "model.tflite"
+
+
+def write_ready(catalog: Catalog, zoo_name: str, name: str) -> File:
+    """Write a variant's ready-made file below models/, the bytes that a build would make."""
+    from mnv4serve.build.assemble import exported  # noqa: PLC0415  # imports torch
+
+    target = Target(name, BackendName.LITERT, Precision.INT8)
+    content = exported(catalog, catalog.zoos[zoo_name], target)
+    return write_file(catalog, ready_path(zoo_name, name), content)
+
+
+def renewed(before: Catalog, catalog: Catalog, zoo_name: str, name: str) -> File | None:
+    """The ready-made file of a variant that had one before, written anew; None where it had not."""
+    known = {variant.name: variant for variant in before.zoos[zoo_name].variants}
+    if name not in known or known[name].ready is None:
+        return None
+    return write_ready(catalog, zoo_name, name)
 
 
 def unpack(
