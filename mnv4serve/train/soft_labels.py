@@ -51,10 +51,10 @@ class Teacher:
     model: MobileNetV4
 
     def answer(self, views: Tensor) -> Tensor:
-        """Class probabilities."""
-        with torch.no_grad():
-            probabilities: Tensor = self.model(views).softmax(1)
-        return probabilities
+        """Class probabilities; half as precise as training and almost twice as fast."""
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            logits: Tensor = self.model(views)
+        return logits.float().softmax(1)
 
 
 def load_teacher(

@@ -1,0 +1,110 @@
+"""Does distillation pay for a small network? Runs all arms, writes ablation.json and a plot.
+
+    python models/ablation.py FOLDER --out OUT --teacher conv_medium@160 --start conv_small
+
+Resumable: call it again and it goes on where it was.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mnv4serve.catalog import Catalog, load_catalog
+from mnv4serve.cli.options import stderr, stdout, tell
+from mnv4serve.cli.progress import progress_bar
+from mnv4serve.errors import MnvError
+from mnv4serve.train.ablation import ARMS, Ablation, Plan, ablate
+from mnv4serve.train.config import Start, TrainConfig
+from mnv4serve.train.curves import draw_arms, require_matplotlib
+from mnv4serve.train.display import ProgressBar
+from mnv4serve.train.distill import label_mixture
+from mnv4serve.train.run import training_pictures
+from mnv4serve.train.soft_labels import Teacher, load_teacher
+
+MODELS = Path(__file__).parent
+
+
+def main(  # noqa: PLR0913  # typer reads options off signatures
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or train/ and val/.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for runs, labels and result.")],
+    teacher: Annotated[str, typer.Option(help="Variant that answers.")],
+    start: Annotated[str, typer.Option(help="Checkpoint that `sliced` is cut from.")],
+    architecture: Annotated[str, typer.Option()] = "conv_small_050",
+    resolution: Annotated[int, typer.Option()] = 96,
+    epochs: Annotated[int, typer.Option()] = 30,
+    seeds: Annotated[int, typer.Option()] = 3,
+    threads: Annotated[int | None, typer.Option()] = None,
+) -> None:
+    """Let the teacher answer what the arms need, run them, write the result."""
+    require_matplotlib()
+    base = TrainConfig(
+        data=data,
+        out=out,
+        cache=out / "cache",
+        architecture=architecture,
+        epochs=epochs,
+        schedule=((1.0, (resolution,)),),
+        threads=threads,
+    )
+    catalog = load_catalog(MODELS)
+    teaching = _teacher(catalog, teacher)
+    begun = _start(catalog, start)
+    plan = Plan(base, teaching.name, out / "labels", begun, tuple(range(seeds)))
+    _label(plan, teaching)
+    with ProgressBar(stderr) as bar:
+        result = ablate(plan, bar)
+    draw_arms(result, out / "ablation.svg")
+    stdout.print(_table(result))
+
+
+def _teacher(catalog: Catalog, name: str) -> Teacher:
+    _, zoo = catalog.zoo()
+    variant = zoo.variant(name)
+    checkpoint = zoo.checkpoint(variant.checkpoint)
+    return load_teacher(
+        checkpoint.architecture,
+        catalog.root / checkpoint.weights.path,
+        catalog.root / variant.batch_norm.path,
+        resolution=variant.resolution,
+        classes=len(zoo.labels),
+    )
+
+
+def _start(catalog: Catalog, name: str) -> Start:
+    checkpoint = catalog.zoo()[1].checkpoint(name)
+    path = catalog.root / checkpoint.weights.path
+    return Start.of(path, name=name, architecture=checkpoint.architecture)
+
+
+def _label(plan: Plan, teacher: Teacher) -> None:
+    pictures = training_pictures(plan.base)
+    with progress_bar("asking the teacher") as advance:
+        for arm in ARMS:
+            if arm.taught:
+                name = f"{teacher.name.name}, {arm.name}"
+                label_mixture(
+                    plan.config(arm, 0),
+                    pictures,
+                    teacher,
+                    lambda done, total, name=name: advance(name, done, total),
+                )
+
+
+def _table(result: Ablation) -> Table:
+    table = Table("arm", "dev, mean", "spread", "seeds", title=result.architecture)
+    for name, average, spread in result.summary():
+        values = " ".join(f"{value:.4f}" for value in result.of(name))
+        table.add_row(name, f"{average:.4f}", f"{spread:.4f}", values)
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except MnvError as error:
+        tell(str(error), title="error: ", style="bold red")
+        sys.exit(1)
