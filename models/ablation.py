@@ -6,6 +6,7 @@ Resumable: call it again and it goes on where it was.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -85,13 +86,8 @@ def _label(plan: Plan, teacher: Teacher) -> None:
     with progress_bar("asking the teacher") as advance:
         for arm in ARMS:
             if arm.taught:
-                name = f"{teacher.name.name}, {arm.name}"
-                label_mixture(
-                    plan.config(arm, 0),
-                    pictures,
-                    teacher,
-                    lambda done, total, name=name: advance(name, done, total),
-                )
+                named = partial(advance, f"{teacher.name.name}, {arm.name}")
+                label_mixture(plan.config(arm, 0), pictures, teacher, named)
 
 
 def _table(result: Ablation) -> Table:
