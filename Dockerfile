@@ -10,11 +10,11 @@ ENV PIP_CONSTRAINT=/src/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSI
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The runtime's packages stand in their own environment; the builder's come on top elsewhere.
 RUN python -m venv /opt/mnv4serve \
-    && /opt/mnv4serve/bin/pip install '.[onnx]'
+    && /opt/mnv4serve/bin/pip install '.[onnx,litert]'
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-deps --index-url https://download.pytorch.org/whl/cpu \
        "$(grep '^torch==' constraints.txt)" \
-    && /opt/build/bin/pip install '.[onnx,build]' \
+    && /opt/build/bin/pip install '.[onnx,litert,build]' \
     && /opt/build/bin/mnv4serve build --state-dir /opt/state
 
 FROM python:3.11-slim

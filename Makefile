@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-SERVE_EXTRAS := onnx,build
-DEV_EXTRAS := onnx,build,train,plot,simulate,dev
+SERVE_EXTRAS := onnx,litert,build
+DEV_EXTRAS := onnx,litert,build,train,plot,simulate,dev
 LOCK_EXTRAS := $(DEV_EXTRAS),edgetpu,ray
 SERVE_STAMP := $(VENV)/.serve-installed
 DEV_STAMP := $(VENV)/.dev-installed

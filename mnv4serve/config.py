@@ -37,7 +37,7 @@ class PoolConfig(_Frozen):
     """One device with the backends that run there."""
 
     device: str = "cpu"
-    backends: tuple[BackendName, ...] = (BackendName.CPU, BackendName.ONNX)
+    backends: tuple[BackendName, ...] = (BackendName.CPU, BackendName.ONNX, BackendName.LITERT)
     cpus: Annotated[int, Field(ge=1)] | None = None
     """Cores this pool may use; the whole CPU grant where None."""
     slots: Annotated[int, Field(ge=1, le=64)] | None = None
