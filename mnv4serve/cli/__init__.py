@@ -11,7 +11,18 @@ import typer
 from rich.console import Console
 
 from mnv4serve import __version__
-from mnv4serve.cli import bench, classify, distill, inspect, models, pull, serve, simulate, top
+from mnv4serve.cli import (
+    bench,
+    classify,
+    distill,
+    inspect,
+    models,
+    pull,
+    serve,
+    simulate,
+    top,
+    train,
+)
 from mnv4serve.cli.logs import set_up_logs
 from mnv4serve.cli.options import tell
 from mnv4serve.errors import MnvError
@@ -24,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (serve, top, bench, simulate, classify, inspect, models, distill, pull):
+for module in (serve, top, bench, simulate, classify, inspect, models, train, distill, pull):
     module.register(app)
 
 

@@ -1,4 +1,4 @@
-"""`mnv4serve build` and `mnv4serve train`."""
+"""`mnv4serve build`: artifacts from weights, ranges from pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mnv4serve.artifacts import Target, unfit
-from mnv4serve.build import build_all, require_toolchain
+from mnv4serve.build import Built, build_all, require_toolchain
 from mnv4serve.build.own import is_own
 from mnv4serve.catalog import Zoo, open_catalog
 from mnv4serve.cli.options import (
@@ -21,19 +21,6 @@ from mnv4serve.cli.options import (
     tell,
 )
 from mnv4serve.cli.progress import progress_bar
-from mnv4serve.cli.recipe import (
-    ArchitectureName,
-    ExportFolder,
-    PlotFile,
-    ResolutionsText,
-    Resume,
-    RunFolder,
-    ScheduleText,
-    Threads,
-    read_resolutions,
-    read_schedule,
-    require_torch,
-)
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import CatalogError, SetupError
@@ -45,7 +32,6 @@ LISTED = 10
 
 def register(app: typer.Typer) -> None:
     app.command()(build)
-    app.command()(train)
 
 
 def build(
@@ -73,13 +59,14 @@ def build(
     if pictures is not None:
         compute_ranges(settings, pictures, variants or [])
     site = survey(settings)
-    build_targets(
-        site, _wanted(site.zoo, site.targets, variants or [], backend, precision), force=force
-    )
+    targets = _wanted(site.zoo, site.targets, variants or [], backend, precision)
+    built = build_targets(site, targets, force=force)
+    if built.refused:
+        raise SetupError(f"{len(built.refused)} artifacts differ from their reference")
 
 
-def build_targets(site: Host, targets: Sequence[Target], *, force: bool = False) -> None:
-    """Build with a progress bar; raises SetupError once all others are built where one differs."""
+def build_targets(site: Host, targets: Sequence[Target], *, force: bool = False) -> Built:
+    """Build with a progress bar and say which artifacts were refused."""
     with progress_bar("building artifacts") as advance:
         built = build_all(
             site.catalog,
@@ -92,8 +79,7 @@ def build_targets(site: Host, targets: Sequence[Target], *, force: bool = False)
     for refusal in built.refused:
         tell(str(refusal), title="refused: ", style="bold red")
     tell(f"{len(built.artifacts)} artifacts are ready in {site.state_dir}")
-    if built.refused:
-        raise SetupError(f"{len(built.refused)} artifacts differ from their reference")
+    return built
 
 
 def compute_ranges(settings: ServiceConfig, folder: Path, variants: list[str]) -> None:
@@ -151,41 +137,3 @@ def _wanted(
         offered = sorted({f"{target.backend}/{target.precision}" for target in targets})
         raise CatalogError(f"nothing to build: this machine offers {', '.join(offered)}")
     return wanted
-
-
-def train(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or train/ and val/.")],
-    *,
-    out: RunFolder,
-    architecture: ArchitectureName = "conv_small",
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch_size: Annotated[int, typer.Option(min=2)] = 64,
-    learning_rate: Annotated[float, typer.Option()] = 2e-3,
-    schedule: ScheduleText = "0.6:96,0.3:128,0.1:160",
-    mixup: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
-    cutmix: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Threads = None,
-    resume: Resume = True,
-    export: ExportFolder = None,
-    resolutions: ResolutionsText = "96,128,160,192,224",
-    plot: PlotFile = None,
-) -> None:
-    """Train a network on a folder of class folders; an interrupted run goes on where it was."""
-    settings = {
-        "data": data,
-        "out": out,
-        "architecture": architecture,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "schedule": read_schedule(schedule),
-        "augmentation": {"mixup": mixup, "cutmix": cutmix},
-        "seed": seed,
-        "threads": threads,
-        "resume": resume,
-    }
-    require_torch()
-    from mnv4serve.cli.training import run_training  # noqa: PLC0415  # imports torch
-
-    run_training(settings, export=export, resolutions=read_resolutions(resolutions), plot=plot)

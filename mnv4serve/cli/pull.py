@@ -16,7 +16,7 @@ from mnv4serve.cli.models import build_targets
 from mnv4serve.cli.options import ConfigFile, Models, StateDir, configure, stdout, tell
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.config import ServiceConfig
-from mnv4serve.errors import CatalogError
+from mnv4serve.errors import CatalogError, SetupError
 from mnv4serve.host import survey
 
 MB = 1_000_000
@@ -68,7 +68,9 @@ def pull(
     if build:
         site = survey(settings)
         names = {offer.variant for offer in wanted}
-        build_targets(site, [target for target in site.targets if target.variant in names])
+        targets = [target for target in site.targets if target.variant in names]
+        if not build_targets(site, targets).artifacts:
+            raise SetupError("nothing that was pulled can be served: the lines above say why")
     tell(f"`mnv4serve serve --zoo {ZOO}` serves them; accuracies are published, not measured here")
 
 
