@@ -16,8 +16,8 @@ Ints = NDArray[np.int64]
 
 WINDOW = 4000
 """Requests whose schedule is bounded together."""
-CELLS = 2000
-"""Stretches that the time of one window is cut into."""
+FEWEST_CELLS = 64
+"""Stretches that the time of a window is cut into at least; else one for two requests."""
 
 
 def upper_bound(
@@ -45,7 +45,7 @@ def upper_bound(
     return total / n
 
 
-def window_bound(seen: Hindsight, *, cells: int = CELLS) -> float:
+def window_bound(seen: Hindsight, *, cells: int | None = None) -> float:
     """A sum of accuracies on time that no schedule of these requests exceeds.
 
     The relaxation lets a request be served in parts by several arms, and be interrupted, moved to
@@ -56,6 +56,7 @@ def window_bound(seen: Hindsight, *, cells: int = CELLS) -> float:
     parts = _parts(seen)
     if not len(parts.request):
         return 0.0
+    cells = cells or max(FEWEST_CELLS, len(seen.release_ms) // 2)
     edges = np.linspace(seen.release_ms[0], seen.due_ms.max(), cells + 1)
     work = _work(seen, edges)
     return _solve(seen, parts, work, edges)

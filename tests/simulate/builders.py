@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mnv4serve.domain import Arm, BackendName, OnMiss, Precision, Timing
+from typing_extensions import override
+
+from mnv4serve.domain import Arm, BackendName, Precision, Timing
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policies import Setting
 from mnv4serve.router.policy import Bid, Candidate, Order, View
@@ -72,6 +74,7 @@ class OneArm:
 class Unwilling(OneArm):
     """Takes nothing."""
 
+    @override
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
         del candidates, request, view
         return None
@@ -85,6 +88,3 @@ def first_arm(setting: Setting) -> OneArm:
 def unwilling(setting: Setting) -> Unwilling:
     del setting
     return Unwilling()
-
-
-LATE = OnMiss.DEGRADE

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnv4serve.domain import Outcome
+from mnv4serve.domain import OnMiss, Outcome
 from mnv4serve.router.policies import POLICIES
 from mnv4serve.simulate.arrivals import Arrivals, Process
 from mnv4serve.simulate.budgets import parse_budgets
@@ -15,7 +15,6 @@ from mnv4serve.simulate.hardware import Cluster, Kind
 from mnv4serve.simulate.records import OUTCOMES, Records
 from mnv4serve.simulate.scenario import Scenario, offer, rate_at
 from tests.simulate.builders import (
-    LATE,
     PATIENT,
     OneArm,
     first_arm,
@@ -88,12 +87,12 @@ def test_regular_arrivals_below_capacity_never_wait() -> None:
     policy=st.sampled_from(["priced", "static", "queue-aware", "late-binding"]),
     load=st.floats(0.2, 4.0),
     seed=st.integers(0, 10_000),
-    late=st.booleans(),
+    on_miss=st.sampled_from(OnMiss),
     fault=st.sampled_from([None, "slow=3", "gone@20-50/0", "gone@20-50", "skew", "neighbour"]),
     process=st.sampled_from([Process.POISSON, Process.GAMMA, Process.MMPP]),
 )
 def test_every_request_ends_once(
-    *, policy: str, load: float, seed: int, late: bool, fault: str | None, process: Process
+    *, policy: str, load: float, seed: int, on_miss: OnMiss, fault: str | None, process: Process
 ) -> None:
     """Whatever policy, load, arrivals and fault: ends add up, and answers say who gave them."""
     cluster = Cluster.of(kind(*THREE, name="a", slots=2), kind(*THREE, name="b"))
@@ -105,7 +104,7 @@ def test_every_request_ends_once(
         arrivals=Arrivals(process),
         max_queue=16,
         faults=() if fault is None else (parse_fault(fault),),
-        **({"on_miss": LATE} if late else {}),
+        on_miss=on_miss,
     )
 
     found = simulate(subject, POLICIES[policy])
@@ -248,7 +247,7 @@ def test_late_answers_are_no_answers_past_the_late_limit() -> None:
         rate_per_s=2000.0,
         requests=2000,
         budgets=parse_budgets("1@20"),
-        on_miss=LATE,
+        on_miss=OnMiss.DEGRADE,
         noise=0.0,
         max_queue=10_000,
     )

@@ -32,6 +32,8 @@ def write(path: Path, content: str) -> Path:
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
             data = buffer.getvalue()
+        case _:
+            pass
     path.write_bytes(data)
     return path
 
