@@ -136,6 +136,7 @@ class Metrics:
         *,
         queue_depth: Callable[[], float],
         slowdown: Callable[[], float],
+        up: Callable[[], float],
         simulated: bool,
     ) -> None:
         """Read a device's gauges when they are collected."""
@@ -143,6 +144,7 @@ class Metrics:
         sink.watch("mnv4serve_queue_depth", "Requests waiting for a slot", labels, queue_depth)
         slower = "Service time now over profiled"
         sink.watch("mnv4serve_device_slowdown_ratio", slower, labels, slowdown)
+        sink.watch("mnv4serve_device_up", "0 while the device takes no work", labels, up)
         is_simulated = "1 where the device is simulated"
         sink.gauge("mnv4serve_device_simulated", is_simulated, labels).set(int(simulated))
 

@@ -31,7 +31,7 @@ PLAN = Plan(
 STAGES = Stages(wait_ms=1.0, decode_ms=1.0, service_ms=2.0, total_ms=5.0)
 
 
-def _served(outcome: Outcome, **changes: object) -> Served:
+def served(outcome: Outcome, **changes: object) -> Served:
     values: dict[str, object] = {"plan": PLAN, "stages": STAGES, "terms": Terms(budget_ms=10.0)}
     return Served("id", Transport.HTTP, outcome=outcome, **(values | changes))  # type: ignore[arg-type]
 
@@ -45,7 +45,7 @@ def test_an_answer_is_counted_under_its_arm_and_outcome() -> None:
     """The request counter carries transport, variant, backend, device and outcome."""
     metrics = Metrics()
 
-    metrics.observe(_served(Outcome.ON_TIME))
+    metrics.observe(served(Outcome.ON_TIME))
 
     labels = {"variant": "conv_small@160", "backend": "cpu", "device": "cpu", "transport": "http"}
     assert _sample(metrics, "requests_total", outcome="on_time", **labels) == 1
@@ -55,7 +55,7 @@ def test_an_answer_fills_every_stage_in_seconds() -> None:
     """Latencies are exported in seconds, stage by stage."""
     metrics = Metrics()
 
-    metrics.observe(_served(Outcome.ON_TIME))
+    metrics.observe(served(Outcome.ON_TIME))
 
     stages = {"total": 0.005, "wait": 0.001, "decode": 0.001, "service": 0.002}
     for stage, seconds in stages.items():
@@ -70,8 +70,8 @@ def test_only_answers_on_time_have_an_expected_accuracy() -> None:
     """A late answer adds nothing to the mean accuracy of what was delivered."""
     metrics = Metrics()
 
-    metrics.observe(_served(Outcome.ON_TIME))
-    metrics.observe(_served(Outcome.LATE))
+    metrics.observe(served(Outcome.ON_TIME))
+    metrics.observe(served(Outcome.LATE))
 
     assert _sample(metrics, "expected_accuracy_count") == 1
     assert _sample(metrics, "expected_accuracy_sum") == pytest.approx(0.8)
@@ -81,7 +81,7 @@ def test_a_refusal_is_counted_by_reason_and_has_no_latency() -> None:
     """Requests without an answer do not distort the latencies."""
     metrics = Metrics()
 
-    metrics.observe(_served(Outcome.REFUSED, plan=None, stages=None, refused_reason="infeasible"))
+    metrics.observe(served(Outcome.REFUSED, plan=None, stages=None, refused_reason="infeasible"))
 
     assert _sample(metrics, "refused_total", reason="infeasible") == 1
     assert _sample(metrics, "latency_seconds_count", stage="total") == 0
@@ -91,7 +91,13 @@ def test_device_gauges_are_read_when_scraped() -> None:
     """Queue depth and slowdown show the value at the time of the scrape."""
     metrics = Metrics()
     depth = [3.0]
-    metrics.watch_device("cpu", queue_depth=lambda: depth[0], slowdown=lambda: 1.5, simulated=False)
+    metrics.watch_device(
+        "cpu",
+        queue_depth=lambda: depth[0],
+        slowdown=lambda: 1.5,
+        up=lambda: 1.0,
+        simulated=False,
+    )
 
     depth[0] = 7.0
 

@@ -63,7 +63,7 @@ class _Ingress:
             for portrait in portraits
         ]
         for pool in remotes:
-            watch(metrics, pool.routing)
+            watch(metrics, pool)
         self._gateway.open(assembled, remotes, [view for p in portraits for view in p.views])
         self._grpc = RayGrpc(self._gateway)
         self._flushing = asyncio.create_task(self._flusher.run())

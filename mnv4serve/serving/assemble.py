@@ -16,7 +16,7 @@ from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import Setting, make_policy
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
-from mnv4serve.serving.gateway import Assembled
+from mnv4serve.serving.gateway import Assembled, PoolLike
 from mnv4serve.serving.pool import Pool, Resident
 from mnv4serve.serving.slot import decoder
 
@@ -51,7 +51,7 @@ def assemble(
         wanted = [view.arm for view in pool_views if only and only(view.arm)] or resident
         residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
         pool = _pool(pool_config.label, residents, profile=profile, config=config, lock=lock)
-        watch(metrics, pool.routing)
+        watch(metrics, pool)
         pools.append(pool)
         views += pool_views
         profiles.append(profile)
@@ -77,12 +77,14 @@ def _pool(
     return Pool(routing, residents=residents, rules=rules, lock=lock)
 
 
-def watch(metrics: Metrics, routing: planner.Pool) -> None:
-    """Export how busy and how slow a pool is."""
+def watch(metrics: Metrics, pool: PoolLike) -> None:
+    """Export how busy and how slow a pool is, and whether it takes work."""
+    routing = pool.routing
     metrics.watch_device(
         routing.device,
         queue_depth=lambda: routing.ledger.depth,
         slowdown=lambda: routing.predictor.slowdown,
+        up=lambda: float(pool.up),
         simulated=any(arm.simulated for arm in routing.arms),
     )
 
