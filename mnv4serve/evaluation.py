@@ -17,6 +17,8 @@ from mnv4serve.significance import wilson_interval
 
 ANY_SIZE = 1 << 62
 
+Read = Callable[[Path], NDArray[np.uint8] | None]
+"""A file to pixels, None where it is no readable picture."""
 Progress = Callable[[int, int], None]
 """Told how many pictures are done and how many there are."""
 
@@ -72,12 +74,25 @@ def labelled_files(folder: Path, labels: Sequence[Label]) -> list[tuple[Path, in
     return files
 
 
+def reader(resolution: int, preprocessing: Preprocessing) -> Read:
+    """Reads files as they are read when served."""
+
+    def read(path: Path) -> NDArray[np.uint8] | None:
+        image = path.read_bytes()
+        try:
+            picture = read_header(image, max_pixels=ANY_SIZE)
+            return decode(image, picture, resolution=resolution, preprocessing=preprocessing)
+        except ServeError:
+            return None
+
+    return read
+
+
 def evaluate(
     backend: Backend,
     files: Sequence[tuple[Path, int]],
     *,
-    resolution: int,
-    preprocessing: Preprocessing,
+    read: Read,
     slots: int = 1,
     progress: Progress | None = None,
 ) -> Score:
@@ -90,7 +105,7 @@ def evaluate(
         free.put(slot)
 
     def answer(file: tuple[Path, int]) -> NDArray[np.float32] | None:
-        pixels = _pixels(file[0], resolution, preprocessing)
+        pixels = read(file[0])
         if pixels is None:
             return None
         slot = free.get()
@@ -118,15 +133,6 @@ def _score(
         names=tuple(path.name for (path, _), _ in read),
         unreadable=tuple(path.name for (path, _), logits in pairs if logits is None),
     )
-
-
-def _pixels(path: Path, resolution: int, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
-    image = path.read_bytes()
-    try:
-        picture = read_header(image, max_pixels=ANY_SIZE)
-        return decode(image, picture, resolution=resolution, preprocessing=preprocessing)
-    except ServeError:
-        return None
 
 
 def _counted(

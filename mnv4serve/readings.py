@@ -28,6 +28,8 @@ class Reading(BaseModel):
     variant: str
     backend: BackendName
     precision: Precision
+    runtime: str
+    """What executed it, with its version."""
     date: str
     split: str
     again: str | None = None

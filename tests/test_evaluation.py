@@ -10,7 +10,7 @@ from PIL import Image
 
 from mnv4serve.catalog import Label, Preprocessing
 from mnv4serve.errors import CatalogError
-from mnv4serve.evaluation import evaluate, labelled_files
+from mnv4serve.evaluation import evaluate, labelled_files, reader
 
 LABELS = (Label(id="n1", name="dark"), Label(id="n2", name="bright"))
 PREPROCESSING = Preprocessing(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -46,7 +46,7 @@ def test_right_answers_are_counted_and_unreadable_files_listed(folder: Path, slo
     """Files keep their order whatever the number of threads."""
     files = labelled_files(folder, LABELS)
 
-    score = evaluate(Brightness(), files, resolution=32, preprocessing=PREPROCESSING, slots=slots)
+    score = evaluate(Brightness(), files, read=reader(32, PREPROCESSING), slots=slots)
 
     assert score.correct.tolist() == [True, False, True, True]
     assert score.labels.tolist() == [1, 1, 0, 0]
@@ -73,4 +73,4 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path, folder: Path) -> N
 
     text = folder / "n1" / "notes.txt"
     with pytest.raises(CatalogError, match="none of the 1 files"):
-        evaluate(Brightness(), [(text, 0)], resolution=32, preprocessing=PREPROCESSING)
+        evaluate(Brightness(), [(text, 0)], read=reader(32, PREPROCESSING))

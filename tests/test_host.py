@@ -99,6 +99,7 @@ def _judged(models: Path, right: dict[int, int]) -> Host:
                 variant=variant.name,
                 backend=entry.backend,
                 precision=entry.precision,
+                runtime="openvino 1",
                 date="2026-01-01",
                 split="tiny val",
                 n=100,

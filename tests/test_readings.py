@@ -23,6 +23,7 @@ def reading(artifact: str = "a" * 64, **changes: object) -> Reading:
         "variant": "tiny@64",
         "backend": BackendName.CPU,
         "precision": Precision.INT8,
+        "runtime": "openvino 1",
         "date": "2026-01-01",
         "split": "tiny val",
         "n": 11,

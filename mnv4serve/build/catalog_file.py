@@ -7,7 +7,9 @@ from typing import Any
 from mnv4serve.catalog import CATALOG_FILE, Catalog, Checkpoint, Variant
 from mnv4serve.errors import StorageError
 
-HEADER = "# Written by mnv4serve.build.release from the trained weights; edit nothing by hand.\n"
+HEADER = (
+    "# Written by mnv4serve from the weights and what was measured on them; edit nothing by hand.\n"
+)
 
 
 def save_catalog(catalog: Catalog) -> None:
@@ -41,6 +43,14 @@ def with_variant(catalog: Catalog, zoo: str, checkpoint: Checkpoint, variant: Va
     new = old.model_copy(
         update={"checkpoints": tuple(checkpoints.values()), "variants": tuple(ordered)}
     )
+    return catalog.model_copy(update={"zoos": {**catalog.zoos, name: new}})
+
+
+def without_variant(catalog: Catalog, zoo: str, variant: str) -> Catalog:
+    """The catalog without one of a zoo's variants."""
+    name, old = catalog.zoo(zoo)
+    kept = tuple(entry for entry in old.variants if entry.name != variant)
+    new = old.model_copy(update={"variants": kept})
     return catalog.model_copy(update={"zoos": {**catalog.zoos, name: new}})
 
 

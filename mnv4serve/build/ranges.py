@@ -18,8 +18,8 @@ READERS = frozenset({"Conv", "Gemm", "Add"})
 SAMPLES = 512
 """Values kept per picture and tensor."""
 USUAL = 0.98
-"""Share of the pictures whose peaks count unless said otherwise: a few pictures can drive a network to values that
-would leave no levels for all the others."""
+"""Share of the pictures whose peaks count unless said otherwise: a few pictures can drive a network
+to values that would leave no levels for all the others."""
 SHRINKS = 2.0 ** np.linspace(-3, 0, 25)
 
 Range = tuple[float, float]

@@ -1,53 +1,43 @@
 """From trained weights to a release: ranges, reference logits, artifacts and what they achieve.
 
 Everything that models/catalog.toml says about a variant is computed here, so that it can be
-computed again.
+computed again. Choices are made on the dev split; held-out pictures are read once an artifact.
 """
 
-import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mnv4serve.artifacts import Target, available_targets, folder_of, read_manifest
-from mnv4serve.backends import Artifact, open_backend, probe
-from mnv4serve.build import build_artifact
-from mnv4serve.build.assemble import DEVICE, reference_model
-from mnv4serve.build.catalog_file import save_catalog, with_variant
-from mnv4serve.build.graph import capture
-from mnv4serve.build.ranges import calibrate, format_ranges
+from mnv4serve.artifacts import Target
+from mnv4serve.build.assemble import reference_model
+from mnv4serve.build.catalog_file import save_catalog, with_variant, without_variant
+from mnv4serve.build.confidence import Surprise, fit_temperature, log_loss, surprise
+from mnv4serve.build.files import describe, remove_files, write_file
+from mnv4serve.build.findings import VariantFindings, load_findings, save_findings
+from mnv4serve.build.judge import Judge, Report, Sources
+from mnv4serve.build.ready import renewed
+from mnv4serve.build.rounding import (
+    ATTEMPTS,
+    LARGEST_LOSS,
+    Attempt,
+    calibration_files,
+    choose_ranges,
+    exact_target,
+    targets_of,
+)
 from mnv4serve.build.verify import pictures, reference_logits
-from mnv4serve.catalog import Catalog, Certified, Checkpoint, File, Preprocessing, Variant, Zoo
-from mnv4serve.domain import BackendName
-from mnv4serve.errors import CatalogError, StorageError
-from mnv4serve.evaluation import evaluate, labelled_files
-from mnv4serve.images import decode, read_header
+from mnv4serve.catalog import Catalog, Certified, Checkpoint, Variant
+from mnv4serve.domain import Precision
+from mnv4serve.errors import CatalogError
 
-BACKENDS = (BackendName.CPU, BackendName.ONNX)
-CALIBRATION_PICTURES = 512
-CALIBRATION_BATCH = 8
-DEV_SHARE = 10
-SLOTS = 2
+__all__ = ["Releaser", "Sources", "calibration_files", "describe", "write_file"]
 
-Report = Callable[[str], None]
-"""Told each thing that was done, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Folders of class folders that a release reads."""
-
-    train: Path
-    """Its pictures outside the dev split give the ranges."""
-    judged: Path
-    """Its pictures give the certified accuracies."""
-    split: str
-    """What the catalog calls the judged pictures."""
+Progress = Callable[[str, int, int], None]
+"""Told what is done next, how many steps are done and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +48,30 @@ class Releaser:
     sources: Sources
     state_dir: Path
     report: Report
+    again: str | None = None
+    """Why artifacts may read held-out pictures again; None reads each once and never more."""
+    strangers: Path | None = None
+    """Pictures of none of the classes, to find out what the networks say to them."""
+    attempts: Sequence[Attempt] = ATTEMPTS
+    largest_loss: float = LARGEST_LOSS
+    """Accuracy that int8 may lose at most on dev, with 95 % confidence."""
+    progress: Progress | None = None
+
+    def certify(
+        self, catalog: Catalog, checkpoint: Checkpoint, resolutions: Sequence[int] = ()
+    ) -> Catalog:
+        """Release the named resolutions, or of all exported ones those that dev finds worth having.
+
+        Variants of the checkpoint at other resolutions leave the catalog only in the second case.
+        """
+        if resolutions:
+            return self.release(catalog, checkpoint, resolutions)
+        exported = exported_resolutions(catalog, self.zoo, checkpoint.name)
+        kept = self.worth_having(catalog, checkpoint, exported)
+        for variant in catalog.zoos[self.zoo].variants:
+            if variant.checkpoint == checkpoint.name and variant.resolution not in kept:
+                catalog = without_variant(catalog, self.zoo, variant.name)
+        return self.release(catalog, checkpoint, kept)
 
     def release(
         self, catalog: Catalog, checkpoint: Checkpoint, resolutions: Sequence[int]
@@ -66,123 +80,169 @@ class Releaser:
 
         Existing entries of the same names are replaced; an interrupted release can be repeated.
         """
-        for resolution in resolutions:
-            variant = self._variant(catalog, checkpoint, resolution)
+        judge = self._judge()
+        for done, resolution in enumerate(resolutions):
+            self._step(f"{checkpoint.name}@{resolution}", done, len(resolutions))
+            before = catalog
+            begun, variant = self._begun(catalog, checkpoint, resolution)
+            variant, findings = self._chosen(begun, checkpoint, variant, judge)
             catalog = with_variant(catalog, self.zoo, checkpoint, variant)
-            variant = self._with_reference(catalog, variant)
-            variant = self._with_ranges(catalog, variant)
+            certified = self._certified(catalog, variant, findings, judge)
+            ready = renewed(before, catalog, self.zoo, variant.name)
+            variant = variant.model_copy(update={"certified": certified, "ready": ready})
             catalog = with_variant(catalog, self.zoo, checkpoint, variant)
-            certified = tuple(self._certify(catalog, target) for target in _targets(variant))
-            variant = variant.model_copy(update={"certified": certified})
-            catalog = with_variant(catalog, self.zoo, checkpoint, variant)
+            self._note(catalog, variant, findings)
             save_catalog(catalog)
         return catalog
 
-    def _variant(self, catalog: Catalog, checkpoint: Checkpoint, resolution: int) -> Variant:
+    def worth_having(
+        self, catalog: Catalog, checkpoint: Checkpoint, resolutions: Sequence[int]
+    ) -> tuple[int, ...]:
+        """The resolutions that are more accurate on dev than every smaller one.
+
+        What only the others need is removed from models/.
+        """
+        judge, best = self._judge(), -1.0
+        kept, left_out = [], {}
+        for done, resolution in enumerate(sorted(resolutions)):
+            self._step(f"{checkpoint.name}@{resolution} on dev", done, len(resolutions))
+            begun, variant = self._begun(catalog, checkpoint, resolution)
+            accuracy = judge.on_dev(begun, exact_target(variant)).accuracy
+            if accuracy > best:
+                best = accuracy
+                kept.append(resolution)
+                continue
+            self.report(
+                f"{variant.name} is left out: {accuracy:.4f} on dev, a smaller one {best:.4f}"
+            )
+            left_out[resolution] = round(accuracy, 4)
+            remove_files(catalog, self.zoo, variant)
+        findings = load_findings(catalog.root, self.zoo, checkpoint.name)
+        findings = findings.model_copy(update={"left_out": left_out})
+        save_findings(catalog.root, self.zoo, checkpoint.name, findings)
+        return tuple(kept)
+
+    def _judge(self) -> Judge:
+        return Judge(self.zoo, self.sources, self.state_dir, self.report, self.again)
+
+    def _step(self, step: str, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(step, done, total)
+
+    def _begun(
+        self, catalog: Catalog, checkpoint: Checkpoint, resolution: int
+    ) -> tuple[Catalog, Variant]:
+        """A variant with the logits that its builds are proven against."""
         name = f"{checkpoint.name}@{resolution}"
-        path = f"weights/{self.zoo}/{name}.bn.safetensors"
-        batch_norm = describe(catalog, path)
-        return Variant(
+        batch_norm = describe(catalog, f"weights/{self.zoo}/{name}.bn.safetensors")
+        variant = Variant(
             name=name,
             checkpoint=checkpoint.name,
             resolution=resolution,
             batch_norm=batch_norm,
             reference=batch_norm,  # until there is one
         )
-
-    def _with_reference(self, catalog: Catalog, variant: Variant) -> Variant:
-        _, zoo = catalog.zoo(self.zoo)
+        catalog = with_variant(catalog, self.zoo, checkpoint, variant)
+        zoo = catalog.zoos[self.zoo]
+        pixels, packed = pictures(catalog, zoo, resolution), io.BytesIO()
         model = reference_model(catalog, zoo, variant)
-        pixels = pictures(catalog, zoo, variant.resolution)
-        packed = io.BytesIO()
         np.savez(packed, logits=reference_logits(model, pixels, zoo.preprocessing))
-        path = f"verify/{self.zoo}/{variant.name}.npz"
-        file = write_file(catalog, path, packed.getvalue())
-        return variant.model_copy(update={"reference": file})
+        file = write_file(catalog, f"verify/{self.zoo}/{name}.npz", packed.getvalue())
+        variant = variant.model_copy(update={"reference": file})
+        return with_variant(catalog, self.zoo, checkpoint, variant), variant
 
-    def _with_ranges(self, catalog: Catalog, variant: Variant) -> Variant:
-        _, zoo = catalog.zoo(self.zoo)
-        graph = capture(reference_model(catalog, zoo, variant), variant.resolution)
-        files = [path for path, _ in labelled_files(self.sources.train, zoo.labels)]
-        batches = _decoded(calibration_files(files), variant.resolution, zoo.preprocessing)
-        ranges = calibrate(graph, zoo.preprocessing, variant.resolution, batches)
-        path = f"weights/{self.zoo}/{variant.name}.ranges.json"
-        file = write_file(catalog, path, format_ranges(ranges))
-        return variant.model_copy(update={"ranges": file})
+    def _chosen(
+        self, catalog: Catalog, checkpoint: Checkpoint, variant: Variant, judge: Judge
+    ) -> tuple[Variant, VariantFindings]:
+        """The variant with the temperature and the ranges that dev prefers."""
+        target = exact_target(variant)
+        score = judge.on_dev(catalog, target)
+        temperature = fit_temperature(score.logits, score.labels)
+        losses = [log_loss(score.logits, score.labels, t) for t in (1.0, temperature)]
+        ranged, others = choose_ranges(
+            catalog,
+            checkpoint,
+            variant,
+            judge,
+            attempts=self.attempts,
+            largest_loss=self.largest_loss,
+        )
+        findings = VariantFindings(
+            dev_pictures=score.n,
+            temperature=temperature,
+            log_loss=(round(losses[0], 4), round(losses[1], 4)),
+            rounding=(*others, *ranged.rounding),
+            strangers=self._surprised(catalog, target, judge, temperature),
+        )
+        return ranged.variant.model_copy(update={"temperature": temperature}), findings
 
-    def _certify(self, catalog: Catalog, target: Target) -> Certified:
-        _, zoo = catalog.zoo(self.zoo)
-        artifact = build_artifact(catalog, zoo, target, state_dir=self.state_dir)
-        manifest = read_manifest(folder_of(self.state_dir) / artifact.digest)
-        assert manifest is not None
-        accuracy, n = self._judge(zoo, artifact)
-        self.report(f"{target}: {accuracy:.4f} of {n}, deviation {manifest.deviation:.2g}")
+    def _surprised(
+        self, catalog: Catalog, target: Target, judge: Judge, temperature: float
+    ) -> tuple[Surprise, Surprise] | None:
+        if self.strangers is None:
+            return None
+        logits = judge.on_strangers(catalog, target, self.strangers).logits
+        return surprise(logits, 1.0), surprise(logits, temperature)
+
+    def _certified(
+        self, catalog: Catalog, variant: Variant, findings: VariantFindings, judge: Judge
+    ) -> tuple[Certified, ...]:
+        """Every artifact's figures; int8 that lost too much gets none, so only pins use it."""
+        refused = findings.refused()
+        kept = [
+            target
+            for target in targets_of(variant)
+            if target.precision is not Precision.INT8 or target.backend not in refused
+        ]
+        return tuple(self._figures(catalog, variant, target, judge) for target in kept)
+
+    def _figures(
+        self, catalog: Catalog, variant: Variant, target: Target, judge: Judge
+    ) -> Certified:
+        reading = judge.on_held_out(catalog, target, variant.temperature)
         return Certified(
             backend=target.backend,
             precision=target.precision,
-            accuracy=round(accuracy, 6),
-            n=n,
-            split=self.sources.split,
-            deviation=float(f"{manifest.deviation:.3g}"),
+            accuracy=round(reading.right / reading.n, 6),
+            n=reading.n,
+            split=reading.split,
+            dev=round(judge.on_dev(catalog, target).accuracy, 6),
+            reading=reading.artifact,
+            deviation=judge.deviation(catalog, target),
         )
 
-    def _judge(self, zoo: Zoo, artifact: Artifact) -> tuple[float, int]:
-        files = labelled_files(self.sources.judged, zoo.labels)
-        with closing(open_backend(artifact, device=DEVICE, slots=SLOTS, threads=1)) as backend:
-            score = evaluate(
-                backend,
-                files,
-                resolution=artifact.resolution,
-                preprocessing=zoo.preprocessing,
-                slots=SLOTS,
-            )
-        return score.accuracy, score.n
+    def _note(self, catalog: Catalog, variant: Variant, findings: VariantFindings) -> None:
+        known = load_findings(catalog.root, self.zoo, variant.checkpoint)
+        variants = {**known.variants, variant.name: findings}
+        known = known.model_copy(update={"variants": variants})
+        save_findings(catalog.root, self.zoo, variant.checkpoint, known)
 
 
-def describe(catalog: Catalog, path: str) -> File:
-    """The catalog entry of a file below models/."""
+def exported_resolutions(catalog: Catalog, zoo: str, checkpoint: str) -> tuple[int, ...]:
+    """The resolutions that a checkpoint has batch-norm statistics for, smallest first."""
+    folder = catalog.root / f"weights/{zoo}"
+    names = [path.name for path in folder.glob(f"{checkpoint}@*.bn.safetensors")]
+    if not names:
+        raise CatalogError(f"{folder} has no {checkpoint}@PX.bn.safetensors: export weights first")
+    return tuple(sorted(int(name.split("@")[1].split(".")[0]) for name in names))
+
+
+def read_checkpoint(catalog: Catalog, zoo: str, name: str, *, data: str) -> Checkpoint:
+    """A checkpoint's entry from its weights and the record of its training."""
+    path = catalog.root / f"weights/{zoo}/{name}.json"
+    weights = describe(catalog, f"weights/{zoo}/{name}.safetensors")
     try:
-        content = (catalog.root / path).read_bytes()
-    except OSError as error:
-        raise CatalogError(f"{catalog.root / path} is missing: export the weights first") from error
-    return File(path=path, sha256=hashlib.sha256(content).hexdigest())
-
-
-def write_file(catalog: Catalog, path: str, content: bytes) -> File:
-    """Put a file below models/ and give back its catalog entry."""
-    target = catalog.root / path
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror}") from error
-    return describe(catalog, path)
-
-
-def calibration_files(files: Sequence[Path]) -> list[Path]:
-    """Some hundred training pictures outside the dev split, the same ones on every machine."""
-    hashes = {path: int(hashlib.sha256(path.name.encode()).hexdigest(), 16) for path in files}
-    plain = [path for path in files if hashes[path] % DEV_SHARE]
-    return sorted(plain, key=lambda path: hashes[path])[:CALIBRATION_PICTURES]
-
-
-def _decoded(
-    files: Sequence[Path], resolution: int, preprocessing: Preprocessing
-) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(files), CALIBRATION_BATCH):
-        batch = [path.read_bytes() for path in files[start : start + CALIBRATION_BATCH]]
-        yield np.stack(
-            [
-                decode(
-                    image,
-                    read_header(image, max_pixels=1 << 62),
-                    resolution=resolution,
-                    preprocessing=preprocessing,
-                )
-                for image in batch
-            ]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        run = record["run"]
+        return Checkpoint(
+            name=name,
+            architecture=record["architecture"],
+            weights=weights,
+            data=data,
+            command=run["command"],
+            seed=run["recipe"]["seed"],
+            date=run["updated"][:10],
+            card="README.md",
         )
-
-
-def _targets(variant: Variant) -> tuple[Target, ...]:
-    return available_targets(variant, [probe(name) for name in BACKENDS])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CatalogError(f"{path} is no record of training: export the weights again") from error

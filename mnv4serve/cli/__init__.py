@@ -13,6 +13,7 @@ from rich.console import Console
 from mnv4serve import __version__
 from mnv4serve.cli import (
     bench,
+    certify,
     classify,
     distill,
     inspect,
@@ -35,7 +36,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (serve, top, bench, simulate, classify, inspect, models, train, distill, pull):
+for module in (
+    serve,
+    top,
+    bench,
+    simulate,
+    classify,
+    inspect,
+    models,
+    train,
+    distill,
+    certify,
+    pull,
+):
     module.register(app)
 
 

@@ -25,11 +25,12 @@ from mnv4serve.cli.options import (
     tell,
 )
 from mnv4serve.cli.progress import progress_bar
+from mnv4serve.cli.record import record_score
 from mnv4serve.cli.tables import arms_table, plot_frontier
 from mnv4serve.domain import ArmView, BackendName
 from mnv4serve.errors import CatalogError
-from mnv4serve.evaluation import Score, evaluate, labelled_files
-from mnv4serve.host import profiled, resident_views, survey, walked
+from mnv4serve.evaluation import Score, evaluate, labelled_files, reader
+from mnv4serve.host import Host, profiled, resident_views, survey, walked
 from mnv4serve.profiler import Candidate, cpu_grant
 
 
@@ -97,6 +98,7 @@ def evaluate_folder(
     variant: VariantName = None,
     backend: Backend = None,
     precision: PrecisionName = None,
+    every: Annotated[bool, typer.Option("--all", help="All such arms, one by one.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
     zoo: ZooName = None,
@@ -105,38 +107,49 @@ def evaluate_folder(
 ) -> None:
     """Measure accuracy on pictures of yours, decoded and inferred as when served.
 
-    Without --variant, --backend and --precision: the most accurate arm of this machine.
+    Without --variant, --backend and --precision: the most accurate arm of this machine. In a zoo
+    that was pulled the measured accuracy takes the published one's place.
     """
     settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
     site = survey(settings)
     if variant is not None:
         site.zoo.variant(variant)
-    loadable = _best(
-        [
-            found
-            for pool in settings.pools
-            for found in site.loadable(pool)
-            if variant in (None, found.arm.variant)
-            and backend in (None, found.arm.backend)
-            and precision in (None, found.arm.precision)
-        ]
-    )
+    suitable = [
+        found
+        for pool in settings.pools
+        for found in site.loadable(pool)
+        if variant in (None, found.arm.variant)
+        and backend in (None, found.arm.backend)
+        and precision in (None, found.arm.precision)
+    ]
+    best = _best(suitable)
     files = labelled_files(folder, site.zoo.labels)
+    documents = []
+    for found in suitable if every else [best]:
+        score = _measured(site, found, files)
+        record_score(site, settings, found, score, split=folder.resolve().name)
+        documents.append(_score_document(found, score))
+        _tell_score(found, score, as_json=as_json)
+    if as_json:
+        print_json(documents if every else documents[0])
+
+
+def _measured(site: Host, loadable: Candidate, files: Sequence[tuple[Path, int]]) -> Score:
+    """What an arm answers to pictures, on as many slots as there are cores."""
     slots = cpu_grant(None)
+    preprocessing = site.zoo.preprocessing_of(loadable.arm.variant)
     opened = open_backend(loadable.artifact, device=loadable.arm.device, slots=slots, threads=1)
     try:
         with progress_bar(f"evaluating {loadable.arm.id}") as advance:
-            score = evaluate(
+            return evaluate(
                 opened,
                 files,
-                resolution=loadable.arm.resolution,
-                preprocessing=site.zoo.preprocessing_of(loadable.arm.variant),
+                read=reader(loadable.arm.resolution, preprocessing),
                 slots=slots,
                 progress=lambda done, total: advance("", done, total),
             )
     finally:
         opened.close()
-    _print_score(loadable, score, as_json=as_json)
 
 
 def doctor(*, as_json: AsJson = False) -> None:
@@ -171,7 +184,7 @@ def _best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda found: found.arm.accuracy or 0.0)
 
 
-def _print_score(loadable: Candidate, score: Score, *, as_json: bool) -> None:
+def _tell_score(loadable: Candidate, score: Score, *, as_json: bool) -> None:
     low, high = score.interval
     for name in score.unreadable:
         tell(f"skipped {name}: not a readable picture")
@@ -180,17 +193,17 @@ def _print_score(loadable: Candidate, score: Score, *, as_json: bool) -> None:
             f"{loadable.arm.id}: {score.accuracy:.4f} of {score.n}, 95 % in [{low:.4f}, {high:.4f}]"
         )
         stdout.print(Text(text), soft_wrap=True)
-        return
-    print_json(
-        {
-            "variant": loadable.arm.variant,
-            "backend": loadable.arm.backend,
-            "precision": loadable.arm.precision,
-            "accuracy": score.accuracy,
-            "n": score.n,
-            "interval": [low, high],
-        }
-    )
+
+
+def _score_document(loadable: Candidate, score: Score) -> dict[str, object]:
+    return {
+        "variant": loadable.arm.variant,
+        "backend": loadable.arm.backend,
+        "precision": loadable.arm.precision,
+        "accuracy": score.accuracy,
+        "n": score.n,
+        "interval": list(score.interval),
+    }
 
 
 def _arm_document(view: ArmView) -> dict[str, object]:

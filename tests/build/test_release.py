@@ -1,20 +1,31 @@
 """Releases: reproducible entries, honest figures, a catalog that reads back."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mnv4serve.build.cards import write_cards
 from mnv4serve.build.catalog_file import format_catalog, save_catalog
+from mnv4serve.build.findings import load_findings
 from mnv4serve.build.ranges import parse_ranges
-from mnv4serve.build.release import calibration_files, describe
+from mnv4serve.build.release import (
+    Releaser,
+    Sources,
+    calibration_files,
+    describe,
+    exported_resolutions,
+    read_checkpoint,
+)
 from mnv4serve.build.verify import evidence
 from mnv4serve.catalog import load_catalog
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import CatalogError
+from mnv4serve.readings import load_readings
 
-from .conftest import PICTURES, Released
+from .conftest import PICTURES, SIDE, Released
 
 
 def test_every_artifact_is_certified(released: Released) -> None:
@@ -96,3 +107,69 @@ def test_the_shipped_pictures_are_the_rendered_ones() -> None:
     assert shipped.shape == (32, 48, 48, 3)
     assert np.abs(rendered.astype(int) - shipped).max() <= 1
     assert PICTURES.stat().st_size < 300_000
+
+
+def test_dev_figures_and_readings_stand_beside_accuracies(released: Released) -> None:
+    """Each certificate names its line in the log; the temperature is what dev chose."""
+    variant = released.zoo.variants[0]
+    readings = load_readings(released.catalog.root, "tiny")
+
+    for entry in variant.certified:
+        assert entry.dev is not None
+        assert entry.reading is not None
+        assert readings[entry.reading].right == round(entry.accuracy * entry.n)
+    found = load_findings(released.catalog.root, "tiny", "tiny").variants[variant.name]
+    assert found.temperature == variant.temperature != 1.0
+
+
+def test_a_resolution_that_is_no_better_is_left_out(released: Released, tmp_path: Path) -> None:
+    """Only what beats every smaller resolution on dev stays; the rest leaves no file behind."""
+    root = Path(shutil.copytree(released.catalog.root, tmp_path / "models"))
+    catalog = released.catalog.model_copy(update={"root": root})
+    for other in (SIDE + 32, SIDE + 64):
+        shutil.copyfile(
+            root / f"weights/tiny/tiny@{SIDE}.bn.safetensors",
+            root / f"weights/tiny/tiny@{other}.bn.safetensors",
+        )
+    lines: list[str] = []
+    sources = Sources(released.data, released.data, split="train")
+    releaser = Releaser("tiny", sources, released.state_dir, lines.append, largest_loss=1.0)
+
+    certified = releaser.certify(catalog, released.zoo.checkpoints[0])
+
+    assert [variant.resolution for variant in certified.zoos["tiny"].variants] == [SIDE]
+    assert sum("is left out" in line for line in lines) == 2
+    assert not list(root.rglob(f"*@{SIDE + 32}*"))
+    assert load_findings(root, "tiny", "tiny").left_out.keys() == {SIDE + 32, SIDE + 64}
+
+
+def test_a_checkpoint_without_statistics_or_record_is_named(
+    released: Released, tmp_path: Path
+) -> None:
+    """What has to be exported first is said in one sentence."""
+    with pytest.raises(CatalogError, match="no nobody@PX"):
+        exported_resolutions(released.catalog, "tiny", "nobody")
+    root = Path(shutil.copytree(released.catalog.root, tmp_path / "models"))
+    (root / "weights/tiny/tiny.json").write_text("{}", "utf-8")
+    catalog = released.catalog.model_copy(update={"root": root})
+    with pytest.raises(CatalogError, match="no record of training"):
+        read_checkpoint(catalog, "tiny", "tiny", data="tiny")
+
+
+def test_cards_tell_figures_confidence_and_what_people_wrote(
+    released: Released, tmp_path: Path
+) -> None:
+    """Every certified figure has its row; about.md and the checkpoint's note are taken over."""
+    root = Path(shutil.copytree(released.catalog.root, tmp_path / "models"))
+    (root / "about.md").write_text("# Ours\n\nMade for tests.\n", "utf-8")
+    (root / "weights/tiny/tiny.md").write_text("Distilled from nothing.\n", "utf-8")
+    catalog = released.catalog.model_copy(update={"root": root})
+
+    text = write_cards(catalog).read_text("utf-8")
+
+    variant = released.zoo.variants[0]
+    assert text.startswith("# Ours\n\nMade for tests.\n\n## tiny\n")
+    assert "Distilled from nothing." in text
+    assert text.count(f"| `{variant.name}` | ") == len(variant.certified) + 1
+    assert f"| {variant.temperature:.3f} | " in text
+    assert "Least sure of (tiny@64" in text

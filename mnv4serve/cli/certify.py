@@ -1,0 +1,74 @@
+"""`mnv4serve certify`: what a checkpoint achieves as served, measured once and written down."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnv4serve.catalog import load_catalog
+from mnv4serve.cli.options import Models, StateDir, ZooName, configure, tell
+from mnv4serve.cli.progress import progress_bar
+from mnv4serve.errors import CatalogError
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(certify)
+
+
+def certify(
+    checkpoint: Annotated[str, typer.Argument(help="Exported weights, for example conv_small.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Folder with train/ and val/, of class folders.")],
+    resolutions: Annotated[
+        str | None,
+        typer.Option(metavar="PX,...", help="Those that dev finds worth having where not given."),
+    ] = None,
+    again: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Read val once more; the log keeps the reason."),
+    ] = None,
+    strangers: Annotated[
+        Path | None, typer.Option(help="Folder of pictures that show none of the labels.")
+    ] = None,
+    zoo: ZooName = None,
+    models: Models = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Choose on dev, read val once per artifact, and write catalog, log and model cards.
+
+    Everything goes into the models folder, which has to hold the exported weights.
+    """
+    settings = configure(config=None, models=models, state_dir=state_dir)
+    catalog = load_catalog(settings.models)
+    name, _ = catalog.zoo(zoo)
+    _check_folders(data, strangers)
+    from mnv4serve.build.cards import write_cards  # noqa: PLC0415  # imports torch
+    from mnv4serve.build.release import Releaser, Sources, read_checkpoint  # noqa: PLC0415
+
+    with progress_bar(f"certifying {checkpoint}") as advance:
+        releaser = Releaser(
+            name,
+            Sources(data / "train", data / "val", split=f"{name} val"),
+            settings.state_dir,
+            report=tell,
+            again=again,
+            strangers=strangers,
+            progress=advance,
+        )
+        entry = read_checkpoint(catalog, name, checkpoint, data=data.name)
+        chosen = _named(resolutions) if resolutions else ()
+        releaser.certify(catalog, entry, chosen)
+    tell(f"wrote {write_cards(load_catalog(catalog.root))}")
+
+
+def _check_folders(data: Path, strangers: Path | None) -> None:
+    for folder in (data / "train", data / "val", *([strangers] if strangers else [])):
+        if not folder.is_dir():
+            raise CatalogError(f"{folder} is no folder")
+
+
+def _named(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise CatalogError(f"resolutions look like 96,128, not {text!r}") from error
