@@ -52,6 +52,7 @@ def window_bound(seen: Hindsight, *, cells: int | None = None) -> float:
     another slot and gone on with. Time is cut into cells: a request may use a cell for as long as
     the two overlap and one slot could work on it, and all together no more slot time than the
     cell has. A real schedule does all this, so its value is one that the programme may choose.
+    True to the solver's precision, some 1e-7.
     """
     parts = _parts(seen)
     if not len(parts.request):
