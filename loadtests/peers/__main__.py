@@ -17,7 +17,7 @@ from loadtests.asks import Ask, photo_of_size, photos
 from loadtests.bare import open_bare
 from loadtests.blocking import HttpClient
 from loadtests.peers import page
-from loadtests.peers.contenders import CONTENDERS, OURSELVES, Contender, chosen
+from loadtests.peers.contenders import OURSELVES, Contender, chosen
 from loadtests.peers.entrants import Effort, Entrant, Step, Task, started
 from loadtests.peers.environments import PeerUnavailable, ensure, requirements
 from loadtests.peers.mixed import Offered, mixed_budgets
@@ -92,8 +92,6 @@ def _field(contenders: Sequence[Contender], task: Task, effort: Effort, *, check
 
 
 def _entrant(contender: Contender, task: Task, step: Step) -> Entrant:
-    if contender.not_yet:
-        raise PeerUnavailable(contender.not_yet)
     step(f"environment of {contender.label}")
     interpreter = Path(sys.executable)
     if contender.environment:
@@ -112,12 +110,8 @@ def _answers(entrant: Entrant, effort: Effort) -> None:
 def _tell_checked(found: Field) -> None:
     right = ", ".join(entrant.contender.label for entrant in found.entrants)
     report.console.print(f"answered right with every number of workers: {right or 'nobody'}")
-    if any(name for name in found.failed if not _not_yet(name)):
+    if found.failed:
         raise SystemExit(1)
-
-
-def _not_yet(name: str) -> str:
-    return next(one.not_yet for one in CONTENDERS if one.name == name)
 
 
 def _measured(running: Field, options: argparse.Namespace, effort: Effort) -> dict[str, Any]:
@@ -137,12 +131,11 @@ def _mixed_entrants(running: Field, static: Sequence[str]) -> Iterator[Entrant]:
     """Peers with each static arm; mnv4serve once, as it comes."""
     for entrant in running.entrants:
         expected = entrant.task.expected
-        if entrant.contender.environment:
-            for arm in static:
-                yield replace(entrant, task=Task(arm, Ask(), _expected(arm, expected.image)))
-        else:
-            free = replace(expected, arms=frozenset())
-            yield replace(entrant, task=Task("", Ask(), free))
+        if entrant.contender.ours:
+            yield replace(entrant, task=Task("", Ask(), replace(expected, arms=frozenset())))
+            continue
+        for arm in static:
+            yield replace(entrant, task=Task(arm, Ask(), _expected(arm, expected.image)))
 
 
 def _arm_of_ours(image: bytes, ask: Ask) -> str:
@@ -192,7 +185,7 @@ def _setups(contenders: Sequence[Contender], running: Field) -> dict[str, dict[s
 
 
 def _version(contender: Contender) -> str:
-    if not contender.environment:
+    if contender.ours:
         return version(OURSELVES)
     return requirements(contender.environment)[0].partition("==")[2]
 

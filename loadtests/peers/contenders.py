@@ -18,14 +18,17 @@ class Contender:
     environment: str
     """Requirement file; empty for this project's own environment."""
     command: tuple[str, ...]
-    """Arguments of the interpreter; `{port}` stands for the port."""
+    """Arguments of the interpreter, or of `mnv4serve serve`; `{port}` stands for the port."""
     wire: Wire
     workers: tuple[int, ...]
     """Settings to try; the one with the higher throughput is measured."""
     setup: str
     """How it is configured, for the reader of the results."""
-    not_yet: str = ""
-    """Why it cannot take part at all; empty where it can."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it chooses the arm itself."""
+        return self.wire is OURS
 
 
 def _module(name: str) -> tuple[str, ...]:
@@ -38,8 +41,8 @@ CONTENDERS = (
         "local engine as `mnv4serve serve` starts it: slots and threads as it measures them",
     ),
     Contender(
-        "mnv4serve-ray", "mnv4serve on Ray", "", (), OURS, (0,),
-        "engine ray", not_yet="this release has no ray engine",
+        "mnv4serve-ray", "mnv4serve on Ray", "mnv4serve-ray", ("--engine", "ray"), OURS, (0,),
+        "engine ray as `mnv4serve serve --engine ray` starts it",
     ),
     Contender(
         "mosec", "mosec", "mosec", _module("mosec"), RAW, (1, 2),

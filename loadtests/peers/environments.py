@@ -12,6 +12,7 @@ from pathlib import Path
 from loadtests.asks import ROOT
 
 REQUIREMENTS = Path(__file__).with_name("requirements")
+PINS = ROOT / "constraints.txt"
 COMMON = ("numpy", "openvino", "pillow", "pydantic", "pyyaml", "simplejpeg", "typing-extensions")
 """What decoding and the artifact need, at this project's pins: an artifact belongs to a runtime."""
 STAMP = "installed"
@@ -32,8 +33,10 @@ def environments_folder() -> Path:
 def requirements(name: str) -> tuple[str, ...]:
     """A peer's own pins, and this project's for what they leave open."""
     own = tuple(_lines(REQUIREMENTS / f"{name}.txt"))
+    if own[0].startswith("."):  # this project itself, at its own pins
+        return "--constraint", str(PINS), "--editable", f"{ROOT}{own[0][1:]}"
     taken = {_package(line) for line in own}
-    shared = [line for line in _lines(ROOT / "constraints.txt") if _package(line) in COMMON]
+    shared = [line for line in _lines(PINS) if _package(line) in COMMON]
     return own + tuple(line for line in shared if _package(line) not in taken)
 
 
@@ -44,7 +47,7 @@ def ensure(name: str, *, tell: Tell) -> Path:
     interpreter = folder / "bin" / "python"
     if (folder / STAMP).exists():
         return interpreter
-    tell(f"installing {wanted[0]} into {folder}")
+    tell(f"installing {name} into {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)], name)
     pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -72,5 +75,6 @@ def _package(requirement: str) -> str:
 
 
 def _digest(wanted: tuple[str, ...]) -> str:
-    text = "\n".join((sys.version, *wanted))
+    pins = PINS.read_text("utf-8") if str(PINS) in wanted else ""
+    text = "\n".join((sys.version, *wanted, pins))
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -79,11 +78,11 @@ def running(
 def _command(
     contender: Contender, interpreter: Path, asked: Asked
 ) -> tuple[Sequence[str], Mapping[str, str]]:
-    if contender.environment:
-        arguments = [argument.format(port=asked.port) for argument in contender.command]
+    arguments = [argument.format(port=asked.port) for argument in contender.command]
+    if not contender.ours:
         return [str(interpreter), *arguments], asked.environment()
     ports = ["--port", str(asked.port), "--grpc-port", str(free_port())]
-    command = [sys.executable, "-m", "mnv4serve", "serve", *ports]
+    command = [str(interpreter), "-m", "mnv4serve", "serve", *arguments, *ports]
     return command, EVERY_ARM if asked.arm else {}
 
 
