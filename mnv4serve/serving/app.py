@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from threading import Lock
+from typing import Any
 
 import ray
 from google.protobuf.message import Message
@@ -20,6 +21,7 @@ from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.host import survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble, watch
+from mnv4serve.serving.autoscaling import DEMAND, WAIT_MS
 from mnv4serve.serving.cluster import INGRESS, check_flags, ingress_cpus
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
 from mnv4serve.serving.gateway import Gateway
@@ -71,9 +73,7 @@ class _Ingress:
     def _remote(
         self, portrait: Portrait, handle: DeploymentHandle, config: ServiceConfig, lock: Lock
     ) -> RemotePool:
-        pool = next(pool for pool in config.pools if pool.label == portrait.label)
-        link = _link(config, handle)
-        return remote_pool(portrait, link, config=config, replicas=pool.replicas, lock=lock)
+        return remote_pool(portrait, _link(config, handle), config=config, lock=lock)
 
     def __serve_build_asgi_app__(self) -> App:
         return make_app(self._gateway)
@@ -126,8 +126,12 @@ class _Pool:
     async def portrait(self) -> Portrait:
         return self._host.portrait()
 
-    async def report(self) -> Report:
-        return self._host.report()
+    async def report(self, refused_ms: float) -> Report:
+        return self._host.report(refused_ms)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        load = self._host.load()
+        return {DEMAND: load.demand, WAIT_MS: load.wait_ms}
 
 
 def build_app(config: ServiceConfig) -> serve.Application:
@@ -151,7 +155,7 @@ def _deployment(config: ServiceConfig, pool: PoolConfig) -> serve.Application:
     return (
         serve.deployment(_Pool, name=f"pool-{pool.label}")
         .options(
-            num_replicas=pool.replicas,
+            **_scaling(pool),
             max_ongoing_requests=MAX_ONGOING,
             ray_actor_options={
                 "num_cpus": pool.cpus or 1,
@@ -162,6 +166,21 @@ def _deployment(config: ServiceConfig, pool: PoolConfig) -> serve.Application:
         )
         .bind(config, pool)
     )
+
+
+def _scaling(pool: PoolConfig) -> dict[str, Any]:
+    if pool.max_replicas is None:
+        return {"num_replicas": pool.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": pool.replicas,
+            "max_replicas": pool.max_replicas,
+            "look_back_period_s": 5.0,
+            "upscale_delay_s": 2.0,
+            "downscale_delay_s": 60.0,
+            "policy": {"policy_function": "mnv4serve.serving.autoscaling:scale"},
+        }
+    }
 
 
 def _link(config: ServiceConfig, handle: DeploymentHandle) -> Link:

@@ -18,8 +18,9 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a pool was when it answered; every answer carries one."""
+    """How a replica of a pool was when it answered; every answer carries one."""
 
+    replica: str
     committed_ms: float
     """Slot time promised already: what runs and all that waits."""
     slots: int

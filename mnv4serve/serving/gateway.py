@@ -63,6 +63,7 @@ class PoolLike(Protocol):
     up: bool
     """Whether it takes work; its arms are down while it does not."""
 
+    def refused(self, picture: Picture, /) -> None: ...
     def start(self, decode: Decode, /) -> None: ...
     def close(self) -> None: ...
 
@@ -228,8 +229,9 @@ class Gateway:
             if isinstance(decision, Job):
                 return decision
             if learn and decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):
-                for routing in routings:
-                    routing.predictor.refused()
+                for pool in self._pools.values():
+                    if pool.routing in routings:
+                        pool.refused(picture)
         raise error_of(decision, call.terms)
 
     def _routings(self, without: Collection[str]) -> tuple[list[planner.Pool], list[Arm]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv4serve.backends import Backend
-from mnv4serve.domain import Arm, Plan, Stages
+from mnv4serve.domain import Arm, Picture, Plan, Stages
 from mnv4serve.errors import Busy, Draining, Expired, Shed
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job, Run
@@ -120,6 +120,10 @@ class Pool:
             timer.cancel()
             if entry.run is None:
                 self._withdraw(job)
+
+    def refused(self, _picture: Picture) -> None:
+        """A request was refused that this pool might have taken; the lock is held."""
+        self.routing.predictor.refused()
 
     def _withdraw(self, job: Job) -> None:
         with self._lock:

@@ -1,7 +1,9 @@
 """The far end of a pool in another process: it plans again with the time that is really left."""
 
 import itertools
+import secrets
 from dataclasses import replace
+from math import inf
 from threading import Lock
 
 from mnv4serve.config import ServiceConfig
@@ -9,6 +11,7 @@ from mnv4serve.domain import ArmView
 from mnv4serve.errors import ServeError, code
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Rules, admit, arrived
+from mnv4serve.serving.autoscaling import Load
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
 from mnv4serve.serving.gateway import Assembled
 from mnv4serve.serving.refusals import error_of
@@ -25,6 +28,9 @@ class PoolHost:
         self._lock: Lock = assembled.lock
         self._rules = Rules(config.on_time_target, config.late_limit_ms)
         self._ids = itertools.count()
+        self._replica = secrets.token_hex(4)
+        self._worked_ms = 0.0
+        self._since_ms = now_ms()
         self.pool.start(assembled.decode)
 
     def portrait(self) -> Portrait:
@@ -39,12 +45,13 @@ class PoolHost:
             max_queue=routing.ledger.max_queue,
         )
 
-    def report(self) -> Report:
-        """How the pool is now."""
+    def report(self, refused_ms: float = 0.0) -> Report:
+        """How the pool is now, told how much slot time an ingress has had to refuse for it."""
+        self._worked_ms += refused_ms
         routing = self.pool.routing
         with self._lock:
             committed_ms = routing.ledger.committed_ms(now_ms())
-        return Report(committed_ms, routing.ledger.slots, routing.predictor.slowdown)
+        return Report(self._replica, committed_ms, routing.ledger.slots, routing.predictor.slowdown)
 
     async def run(self, errand: Errand) -> Done | Failed:
         """Plan, queue and execute; what cannot be on time any more is not run as if it could."""
@@ -54,8 +61,18 @@ class PoolHost:
             ran = await self.pool.run(job, errand.image)
         except ServeError as error:
             return Failed(code(type(error)), str(error), self.report())
+        self._worked_ms += ran.stages.decode_ms + ran.stages.service_ms
         stages = replace(ran.stages, total_ms=now_ms() - received_ms)
         return Done(ran.plan, stages, ran.logits.tobytes(), self.report())
+
+    def load(self) -> Load:
+        """What it was offered since the last time this was asked."""
+        now = now_ms()
+        ledger = self.pool.routing.ledger
+        had_ms = max(1.0, now - self._since_ms) * ledger.slots
+        demand, self._worked_ms, self._since_ms = self._worked_ms / had_ms, 0.0, now
+        with self._lock:
+            return Load(demand, ledger.wait_ms(now, inf))
 
     def close(self) -> None:
         """Stop the slots and free the backends."""

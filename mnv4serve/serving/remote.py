@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.domain import Reason
+from mnv4serve.domain import Picture, Reason
 from mnv4serve.errors import BadImage, Draining, Expired, ServeError, Shed, code
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job, Run
@@ -43,7 +43,8 @@ class Link:
     """The way to the far end; both calls raise whatever the transport raises when it is gone."""
 
     send: Callable[[Errand], Awaitable[Done | Failed]]
-    probe: Callable[[], Awaitable[Report]]
+    probe: Callable[[float], Awaitable[Report]]
+    """Takes the slot time in milliseconds that was refused for want of the pool since the last."""
     probe_interval_s: float
     probe_timeout_s: float
 
@@ -61,6 +62,7 @@ class RemotePool:
         self._link = link
         self._lock = lock
         self._running: set[int] = set()
+        self._refused_ms = 0.0
 
     def start(self, _decode: Decode) -> None:
         """Watch the far end from now on; only on the running event loop."""
@@ -87,6 +89,13 @@ class RemotePool:
             return self._ran(job, answer, rtt_ms=now_ms() - sent_ms)
         finally:
             self._leave(job)
+
+    def refused(self, picture: Picture) -> None:
+        """A request was refused that this pool might have taken: work that it was short of."""
+        predictor = self.routing.predictor
+        predictor.refused()
+        runs = (predictor.expect(arm, picture, wait_ms=0.0) for arm in self.routing.arms)
+        self._refused_ms += min(run.slot_ms for run in runs)
 
     def _errand(self, job: Job, image: bytes, now: float) -> Errand:
         """The far end has what is left, less half the hop and the reply."""
@@ -118,7 +127,7 @@ class RemotePool:
             self._lose()
             raise Lost("the pool does not answer") from error
         with self._lock:
-            self._ledger.heard(answer.report.committed_ms, now_ms=now_ms())
+            self._hear(answer.report)
         return answer
 
     def _ran(self, job: Job, answer: Done | Failed, *, rtt_ms: float) -> Ran:
@@ -168,15 +177,19 @@ class RemotePool:
         """Take the pool out when it does not answer, and back once it does."""
         while True:
             await asyncio.sleep(self._link.probe_interval_s)
+            refused_ms, self._refused_ms = self._refused_ms, 0.0
             try:
                 async with asyncio.timeout(self._link.probe_timeout_s):
-                    report = await self._link.probe()
+                    report = await self._link.probe(refused_ms)
             except Exception:  # noqa: BLE001  # whatever the transport raises when nobody is there
                 self._lose()
                 continue
             with self._lock:
-                self._ledger.heard(report.committed_ms, now_ms=now_ms())
+                self._hear(report)
             self._find()
+
+    def _hear(self, report: Report) -> None:
+        self._ledger.heard(report.replica, report.committed_ms, now_ms=now_ms())
 
     def _lose(self) -> None:
         if self.up:
@@ -191,16 +204,13 @@ class RemotePool:
             self.up = True
 
 
-def remote_pool(
-    portrait: Portrait, link: Link, *, config: ServiceConfig, replicas: int, lock: Lock
-) -> RemotePool:
+def remote_pool(portrait: Portrait, link: Link, *, config: ServiceConfig, lock: Lock) -> RemotePool:
     """A pool as its portrait says, with the arms that it has loaded."""
     arms = tuple(view.arm for view in portrait.views if view.resident)
     predictor = Predictor(
         timings=portrait.timings, decode=portrait.decode, reply_ms=REPLY_MS, hop_ms=HOP_MS
     )
-    slots = portrait.slots * replicas
-    ledger = SharedLedger(slots=slots, max_queue=config.max_queue)
-    policy = make_policy(config.policy, Setting(arms, predictor, slots))
+    ledger = SharedLedger(slots=portrait.slots, max_queue=config.max_queue)
+    policy = make_policy(config.policy, Setting(arms, predictor, portrait.slots))
     routing = planner.Pool(portrait.label, arms, predictor, ledger, policy)
     return RemotePool(routing, ledger, link=link, lock=lock)

@@ -39,9 +39,9 @@ class Wire:
         await self._through()
         return await self.host.run(errand)
 
-    async def probe(self) -> Report:
+    async def probe(self, refused_ms: float) -> Report:
         await self._through()
-        return self.host.report()
+        return self.host.report(refused_ms)
 
     async def _through(self) -> None:
         await asyncio.sleep(self.delay_s)
@@ -82,7 +82,7 @@ async def _pair(*, timeout_s: float = 0.2) -> Pair:
     wire = Wire(host)
     link = Link(wire.send, wire.probe, probe_interval_s=0.01, probe_timeout_s=timeout_s)
     lock = threading.Lock()
-    pool = remote_pool(host.portrait(), link, config=ServiceConfig(), replicas=1, lock=lock)
+    pool = remote_pool(host.portrait(), link, config=ServiceConfig(), lock=lock)
     view = ArmView(NEAR, 1.0, None, None, resident=True, on_frontier=True)
     own = Assembled((near.pool,), (view,), decoder(PREPROCESSING), lock)
     near.gateway.open(own, [pool], host.portrait().views)
