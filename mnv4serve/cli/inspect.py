@@ -24,9 +24,10 @@ from mnv4serve.cli.options import (
     stdout,
     tell,
 )
+from mnv4serve.cli.plot import plot_frontier
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.record import record_score
-from mnv4serve.cli.tables import arms_table, plot_frontier
+from mnv4serve.cli.tables import arms_table
 from mnv4serve.domain import ArmView, BackendName
 from mnv4serve.errors import CatalogError
 from mnv4serve.evaluation import Score, evaluate, labelled_files, reader
@@ -208,6 +209,7 @@ def _score_document(loadable: Candidate, score: Score) -> dict[str, object]:
 
 def _arm_document(view: ArmView) -> dict[str, object]:
     published = {"accuracy_published": True} if view.arm.accuracy_published else {}
+    tied = {"tied_to": view.arm.tied_to} if view.arm.tied_to else {}
     return {
         "arm": view.arm.id,
         "variant": view.arm.variant,
@@ -220,6 +222,7 @@ def _arm_document(view: ArmView) -> dict[str, object]:
         "p99_ms": view.p99_ms,
         "resident": view.resident,
         "on_frontier": view.on_frontier,
+        **tied,
     }
 
 
