@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mnv4serve.errors import BadConfig
-from mnv4serve.simulate.devices import MakePolicy
+from mnv4serve.router.policies import MakePolicy
 from mnv4serve.simulate.engine import simulate
 from mnv4serve.simulate.hardware import MS_PER_S, Cluster, Kind, Node
 from mnv4serve.simulate.records import Records

@@ -5,16 +5,12 @@ from dataclasses import dataclass, field
 
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Pool
-from mnv4serve.router.policies import Setting
-from mnv4serve.router.policy import Policy
+from mnv4serve.router.policies import MakePolicy, Setting
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.simulate.faults import Timeline, misprofiled, slowdown_of
 from mnv4serve.simulate.hardware import Kind
 from mnv4serve.simulate.scenario import Scenario, Stream
-
-MakePolicy = Callable[[Setting], Policy]
-"""Makes the policy of one pool; called once for every device of every run."""
 
 
 @dataclass(slots=True)
@@ -63,7 +59,7 @@ def build_groups(
     horizon_ms: float,
     first_columns: dict[int, int],
 ) -> tuple[Group, ...]:
-    """Fresh devices, one group a node."""
+    """Fresh devices, each with a policy of its own, one group a node."""
     groups = []
     index = 0
     for node in scenario.cluster.nodes:

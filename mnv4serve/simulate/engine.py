@@ -17,10 +17,11 @@ from typing import Any
 from mnv4serve.domain import Arm, Outcome, Terms
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.planner import Rules, admit, arrived, dispatch, learn, learn_expired
+from mnv4serve.router.policies import MakePolicy
 from mnv4serve.router.predict import Spent
 from mnv4serve.router.refusal import Refusal, RefusalKind
 from mnv4serve.simulate.balance import Balancer
-from mnv4serve.simulate.devices import Device, Group, MakePolicy, build_groups, could_be_on_time
+from mnv4serve.simulate.devices import Device, Group, build_groups, could_be_on_time
 from mnv4serve.simulate.faults import outages_of
 from mnv4serve.simulate.records import Record, Records
 from mnv4serve.simulate.scenario import Offered, Scenario, offer

@@ -1,7 +1,7 @@
 """What is simulated: kinds of devices with their arms, nodes, clusters, and what they can carry."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -111,8 +111,3 @@ class Cluster:
     def capacity_per_s(self) -> float:
         """Load 1.0: every slot of every device busy with its kind's reference arm."""
         return sum(kind.capacity_per_s() for kind in self.devices)
-
-
-def mean_capacity_per_s(kinds: Sequence[Kind]) -> float:
-    """What one device carries on average at load 1.0."""
-    return sum(kind.capacity_per_s() for kind in kinds) / len(kinds)

@@ -1,6 +1,7 @@
 """Values that the simulator's tests are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
@@ -41,6 +42,12 @@ def kind(
         for arm, (p50_ms, _) in zip(made, arms, strict=True)
     }
     return Kind(name=name, arms=made, timings=timings, slots=slots, **more)
+
+
+def with_batches(subject: Kind, p50_ms: Mapping[int, float], *, spread: float = 0.0) -> Kind:
+    """The same arms, each with these times by batch size."""
+    by_batch = {size: timing(ms, spread=spread) for size, ms in p50_ms.items()}
+    return replace(subject, timings={arm.id: by_batch for arm in subject.arms})
 
 
 def scenario(

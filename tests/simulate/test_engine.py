@@ -20,8 +20,8 @@ from tests.simulate.builders import (
     first_arm,
     kind,
     scenario,
-    timing,
     unwilling,
+    with_batches,
 )
 
 THREE = ((1.0, 0.7), (3.0, 0.8), (9.0, 0.9))
@@ -167,10 +167,7 @@ def test_progress_reaches_the_end() -> None:
 
 def test_a_batch_takes_one_inference() -> None:
     """Two requests that wait together on one slot are answered at the same moment."""
-    base = kind((1.0, 0.8))
-    batched = dataclasses.replace(
-        base, timings={base.arms[0].id: {1: timing(1.0), 2: timing(1.5), 4: timing(2.0)}}
-    )
+    batched = with_batches(kind((1.0, 0.8)), {1: 1.0, 2: 1.5, 4: 2.0})
     subject = scenario(
         batched, rate_per_s=5000.0, requests=200, noise=0.0, budgets=PATIENT, max_queue=400
     )

@@ -2,7 +2,7 @@ import pytest
 
 from mnv4serve.router.predict import DecodeCost
 from mnv4serve.simulate.hardware import TYPICAL, Cluster, Node
-from tests.simulate.builders import kind, timing
+from tests.simulate.builders import kind, with_batches
 
 
 def test_load_one_is_the_arm_in_the_middle() -> None:
@@ -23,14 +23,11 @@ def test_slot_time_counts_hop_and_decoding() -> None:
 
 def test_a_batch_runs_in_the_next_larger_size() -> None:
     """Three requests take what four were profiled at."""
-    subject = kind((1.0, 0.7))
-    timings = {subject.arms[0].id: {1: timing(1.0), 2: timing(1.5), 4: timing(2.5)}}
-    batched = kind((1.0, 0.7))
-    object.__setattr__(batched, "timings", timings)
+    subject = with_batches(kind((1.0, 0.7)), {1: 1.0, 2: 1.5, 4: 2.5})
+    arm_id = subject.arms[0].id
 
-    took = [batched.service_ms(batched.arms[0].id, n) for n in (1, 2, 3, 4)]
-    assert took == [1.0, 1.5, 2.5, 2.5]
-    assert batched.largest_batch(batched.arms[0].id) == 4
+    assert [subject.service_ms(arm_id, n) for n in (1, 2, 3, 4)] == [1.0, 1.5, 2.5, 2.5]
+    assert subject.largest_batch(arm_id) == 4
 
 
 def test_clusters_add_up() -> None:

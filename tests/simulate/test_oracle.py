@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from mnv4serve.simulate.hardware import Cluster
 from mnv4serve.simulate.hindsight import Hindsight, Looking, exact
 from mnv4serve.simulate.scenario import offer
 from mnv4serve.simulate.tables import load_table
-from tests.simulate.builders import OneArm, kind, scenario, timing
+from tests.simulate.builders import OneArm, kind, scenario, with_batches
 
 pytest.importorskip("scipy", reason="the bound needs the extra simulate")
 from mnv4serve.simulate.oracle import upper_bound, window_bound
@@ -145,9 +147,7 @@ def test_smaller_windows_only_loosen_the_bound() -> None:
 
 def test_batches_stay_below_the_bound() -> None:
     """Runs of four that take as long as two do not beat what the bound allows."""
-    one = kind((1.0, 0.8), (2.0, 0.9), hop_ms=0.2, spread=0.1)
-    by_batch = {1: timing(1.0, spread=0.1), 4: timing(2.0, spread=0.1)}
-    object.__setattr__(one, "timings", {arm.id: by_batch for arm in one.arms})
+    one = with_batches(kind((1.0, 0.8), (2.0, 0.9), hop_ms=0.2), {1: 1.0, 4: 2.0}, spread=0.1)
     subject = scenario(one, rate_per_s=1500.0, requests=500, budgets=parse_budgets("1@20"))
 
     reached = simulate(subject, lambda _: OneArm(1, batch=4)).value.mean()
@@ -158,9 +158,7 @@ def test_batches_stay_below_the_bound() -> None:
 def test_nodes_are_taken_together() -> None:
     """Two nodes of one slot bound what one node of two could do."""
     one = kind(*THREE)
-    apart = scenario(one, requests=100)
+    apart = replace(scenario(one, requests=100), cluster=Cluster.of(one, replicas=2))
     together = scenario(kind(*THREE, slots=2), requests=100)
-    cluster = Cluster.of(one, replicas=2)
-    object.__setattr__(apart, "cluster", cluster)
 
     assert upper_bound(apart) == pytest.approx(upper_bound(together))

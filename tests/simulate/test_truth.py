@@ -5,7 +5,7 @@ from mnv4serve.domain import Picture, Timing
 from mnv4serve.router.predict import DecodeCost
 from mnv4serve.simulate.scenario import offer
 from mnv4serve.simulate.truth import BLOCK, Noise, Truth
-from tests.simulate.builders import kind, scenario, timing
+from tests.simulate.builders import kind, scenario, timing, with_batches
 
 DECODE = DecodeCost(0.1, 10.0, 0.0, 0.0, 0.0)
 
@@ -61,11 +61,7 @@ def test_run_times_are_decoding_and_inference_and_hop() -> None:
 
 def test_a_batch_is_as_slow_as_its_slowest_member() -> None:
     """Its noise is the largest of its members'."""
-    one = kind((1.0, 0.8), spread=0.3)
-    one = kind((1.0, 0.8), spread=0.3)
-    object.__setattr__(
-        one, "timings", {one.arms[0].id: {1: timing(1.0, spread=0.3), 2: timing(1.5)}}
-    )
+    one = with_batches(kind((1.0, 0.8)), {1: 1.0, 2: 1.5}, spread=0.3)
     subject = scenario(one, requests=10)
     truth = Truth(subject, offer(subject))
 
@@ -76,8 +72,7 @@ def test_a_batch_is_as_slow_as_its_slowest_member() -> None:
 
 def test_the_table_holds_the_least_a_batch_can_make_of_a_request() -> None:
     """With four at 2 ms and a hop shared by four, a request alone takes no less than a quarter."""
-    one = kind((1.0, 0.8), hop_ms=0.4)
-    object.__setattr__(one, "timings", {one.arms[0].id: {1: timing(1.0), 4: timing(2.0)}})
+    one = with_batches(kind((1.0, 0.8), hop_ms=0.4), {1: 1.0, 4: 2.0})
     subject = scenario(one, requests=10, noise=0.0)
 
     assert Truth(subject, offer(subject)).table(0, 10)[:, 0] == pytest.approx(np.full(10, 0.6))
