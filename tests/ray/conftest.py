@@ -1,0 +1,113 @@
+"""One cluster of this machine for all tests that need Ray."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+START_S = 240.0
+QUICK = {
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
+    "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.5",
+    "RAY_SERVE_PORT_QUARANTINE_S": "0",
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+}
+CONFIG = """
+pools:
+  - {device: cpu, backends: [cpu], cpus: 1, slots: 1, threads: 1}
+  - device: cpu
+    name: far
+    backends: [onnx]
+    cpus: 1
+    slots: 1
+    threads: 1
+    placement: deployment
+late_limit_ms: 500
+max_body_bytes: 200000
+drain_timeout_s: 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`mnv4serve serve --engine ray` as a user starts it."""
+
+    process: subprocess.Popen[bytes]
+    http: str
+    grpc: str
+    metrics: str
+
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        """The processes of a deployment's replicas."""
+        title = f"ray::ServeReplica:mnv4serve:{deployment}"
+        return [one for one in psutil.process_iter(["cmdline"]) if title in _title(one)]
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    tiny_models: Path, tiny_state: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """A started service; it has to end well, too, when it is told to."""
+    pytest.importorskip("ray", reason="the ray engine needs Ray: pip install 'mnv4serve[ray]'")
+    folder = tmp_path_factory.mktemp("ray")
+    config, log = folder / "service.yaml", folder / "log"
+    config.write_text(CONFIG, encoding="utf-8")
+    http, grpc, metrics = (_free_port() for _ in range(3))
+    environment = {
+        **os.environ,
+        **QUICK,
+        "MNV4SERVE_MODELS": str(tiny_models),
+        "MNV4SERVE_STATE_DIR": str(tiny_state),
+        "MNV4SERVE_RAY": f"{{metrics_port: {metrics}}}",
+    }
+    command = [
+        *(sys.executable, "-m", "mnv4serve", "serve", "--engine", "ray", "--config", str(config)),
+        *("--port", str(http), "--grpc-port", str(grpc)),
+    ]
+    with log.open("wb") as written:
+        process = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
+    try:
+        _wait(process, f"http://127.0.0.1:{http}/readyz", log)
+        yield Cluster(
+            process,
+            f"http://127.0.0.1:{http}",
+            f"127.0.0.1:{grpc}",
+            f"http://127.0.0.1:{metrics}/metrics",
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text(encoding="utf-8")
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up:
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        try:
+            if httpx.get(url, timeout=5).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _title(process: psutil.Process) -> str:
+    return " ".join(process.info["cmdline"] or ())
