@@ -1,6 +1,7 @@
 """RAMSIS: tables solved offline for each load, looked up by queue length and slack."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from mnv4serve.router.jobs import Job, Request, Run
@@ -13,8 +14,8 @@ from mnv4serve.router.predict import Spent
 _ENOUGH = 64
 """Budgets to have seen before a table is solved for them."""
 _QUANTILES = 20
-_STEP = 1.2
-"""Tables are solved for loads this far apart; the next higher one is used."""
+_LOADS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.6)
+"""For which there are tables, in units of what the fastest arm can carry."""
 
 
 class Ramsis:
@@ -27,7 +28,7 @@ class Ramsis:
     and a slot stands for a worker with its share of the common queue. Requests that no arm can
     answer in time are given up, where the paper runs the fastest. Batches are not formed.
 
-    Solves a table when a load is first seen, which takes about a second: not for production.
+    A table takes about a second, when its load is first seen or beforehand by `prepare`.
     """
 
     def __init__(
@@ -48,6 +49,13 @@ class Ramsis:
         self._seen_ms: list[float] = []
         self._arm_ids: tuple[str, ...] = ()
         self._options: tuple[Option, ...] = ()
+        self._rates_per_ms: tuple[float, ...] = ()
+
+    def prepare(self, candidates: Sequence[Candidate], view: View) -> None:
+        """Solve all tables, for arms as they do on an idle device and budgets that were given."""
+        self._learn_options(candidates, view)
+        for rate in self._rates_per_ms:
+            solve(self._options, Workload(rate, self.budgets_ms), self._grid)
 
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
         del request, view
@@ -58,7 +66,7 @@ class Ramsis:
         candidates = view.candidates(head)
         if head.tier:
             return Order(fastest(candidates).arm, (head,))
-        self._learn_options(head, candidates, view)
+        self._learn_options(candidates, view)
         table = self._table(view)
         if table is None:
             pick = most_accurate_on_time(candidates, target=self._target) or fastest(candidates)
@@ -84,13 +92,12 @@ class Ramsis:
             places = [(2 * i + 1) * len(ranked) // (2 * _QUANTILES) for i in range(_QUANTILES)]
             self.budgets_ms = tuple(ranked[place] for place in places)
 
-    def _learn_options(self, head: Job, candidates: Sequence[Candidate], view: View) -> None:
-        """The profile as it is before anything was learnt; again when other arms may be run."""
-        arm_ids = tuple(candidate.arm.id for candidate in candidates)
-        if self._options and set(arm_ids) <= set(self._arm_ids):
+    def _learn_options(self, candidates: Sequence[Candidate], view: View) -> None:
+        """The profile as it is before anything was learnt, of the arms worth having."""
+        if self._options:
             return
-        del head
-        self._arm_ids = arm_ids
+        useful = [c for c in candidates if not any(_beats(other, c) for other in candidates)]
+        self._arm_ids = tuple(candidate.arm.id for candidate in useful)
         self._options = tuple(
             Option(
                 round(c.estimate.slot_ms, 3),
@@ -99,13 +106,23 @@ class Ramsis:
                 ),
                 c.arm.accuracy or 0.0,
             )
-            for c in candidates
+            for c in useful
         )
+        capacity = 1.0 / min(option.slot_ms for option in self._options)
+        self._rates_per_ms = tuple(share * capacity for share in _LOADS)
 
     def _table(self, view: View) -> Table | None:
         rate = self._load_factor * self._rate.per_ms(view.now_ms) / view.ledger.slots
         if not self.budgets_ms or rate <= 0.0:
             return None
-        most = 4.0 / min(option.slot_ms for option in self._options)
-        stepped = _STEP ** math.ceil(math.log(min(rate, most), _STEP))
-        return solve(self._options, Workload(stepped, self.budgets_ms), self._grid)
+        place = min(bisect_left(self._rates_per_ms, rate), len(_LOADS) - 1)
+        return solve(
+            self._options, Workload(self._rates_per_ms[place], self.budgets_ms), self._grid
+        )
+
+
+def _beats(one: Candidate, other: Candidate) -> bool:
+    """Whether an arm is no slower and no less accurate than another, and better in one of them."""
+    faster = other.estimate.slot_ms - one.estimate.slot_ms
+    better = (one.arm.accuracy or 0.0) - (other.arm.accuracy or 0.0)
+    return faster >= 0.0 and better >= 0.0 and faster + better > 0.0

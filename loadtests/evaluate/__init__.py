@@ -1,0 +1,1 @@
+"""Compares routing policies: simulated, on stub devices and on real models; `make evaluate`."""
