@@ -119,13 +119,16 @@ def test_kinds_have_deadlines_and_slots_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("policy", "process", "rate"),
     [
-        *((policy, Process.POISSON, 900.0) for policy in POLICIES),
+        *((name, Process.POISSON, 900.0) for name in POLICIES if name != "ramsis"),
         ("priced", Process.GAMMA, 400.0),
         ("late-binding", Process.GAMMA, 400.0),
     ],
 )
 def test_no_policy_exceeds_the_bound(policy: str, process: Process, rate: float) -> None:
-    """Not on the prototype's arms, calm or bursty, in one window or in several."""
+    """Not on the prototype's arms, calm or bursty, in one window or in several.
+
+    Ramsis is left out: its tables take longer to make than all others take together.
+    """
     subject = scenario(
         load_table("prototype"), rate_per_s=rate, requests=300, arrivals=Arrivals(process)
     )
