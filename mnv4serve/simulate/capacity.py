@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv4serve.errors import BadConfig
 from mnv4serve.router.policies import MakePolicy
 from mnv4serve.simulate.engine import simulate
-from mnv4serve.simulate.hardware import MS_PER_S, Cluster, Kind, Node
+from mnv4serve.simulate.hardware import MS_PER_S, TYPICAL, Cluster, Kind, Node
 from mnv4serve.simulate.records import Records
 from mnv4serve.simulate.scenario import Scenario
 
@@ -93,7 +94,7 @@ class Search:
         return min((f for f in self.tried.values() if f.enough), key=lambda f: (f.cost, f.counts))
 
     def try_out(self, counts: tuple[int, ...]) -> Fleet:
-        """Simulate a fleet, unless it has been."""
+        """Simulate a fleet, unless it has been; no longer than it may still be enough."""
         found = self.tried.get(counts)
         if found is None:
             found = self.tried[counts] = self._simulated(counts)
@@ -154,7 +155,8 @@ class Search:
         """What the fastest arm would need with no idle slot at all."""
         kind = self.kinds[place]
         busy_ms = min(
-            (kind.hop_ms + kind.service_ms(arm.id, size)) / size
+            kind.decode.expect(TYPICAL, arm.resolution)
+            + (kind.hop_ms + kind.service_ms(arm.id, size)) / size
             for arm in kind.arms
             for size in kind.timings[arm.id]
         )
@@ -176,23 +178,22 @@ class Search:
             for count, kind in zip(counts, self.kinds, strict=True)
             for _ in range(count)
         ]
-        runs = [
-            simulate(
-                replace(
-                    scenario,
-                    cluster=Cluster(tuple(nodes)),
-                    seed=scenario.seed + seed,
-                    requests=math.ceil(scenario.requests / SEEDS),
-                ),
-                self.demand.make_policy,
-            )
-            for seed in range(SEEDS)
-        ]
+        scenario = replace(
+            scenario,
+            cluster=Cluster(tuple(nodes)),
+            requests=math.ceil(scenario.requests / SEEDS),
+        )
+        runs: list[Records] = []
+        for seed in range(SEEDS):
+            seeded = replace(scenario, seed=scenario.seed + seed)
+            runs.append(simulate(seeded, self.demand.make_policy))
+            if 1.0 - lower_end(1.0 - _blocks(runs), n=_offered(runs)) < self.demand.target:
+                break
         return self._fleet(counts, runs)
 
     def _fleet(self, counts: tuple[int, ...], runs: Sequence[Records]) -> Fleet:
-        blocks = [b.mean() for run in runs for b in np.array_split(run.on_time, BLOCKS)]
-        at_least = lower_end(blocks, n=sum(len(run.on_time) for run in runs))
+        blocks = _blocks(runs)
+        at_least = lower_end(blocks, n=_offered(runs))
         accuracy = float(np.mean([run.value.mean() for run in runs]))
         busy = sum(float(run.busy_ms.sum()) for run in runs)
         slots = sum(n * kind.slots for n, kind in zip(counts, self.kinds, strict=True))
@@ -207,14 +208,23 @@ class Search:
         )
 
 
-def lower_end(shares: Sequence[float], *, n: int) -> float:
+def _blocks(runs: Sequence[Records]) -> NDArray[np.float64]:
+    """On-time shares of stretches of the runs."""
+    return np.array([b.mean() for run in runs for b in np.array_split(run.on_time, BLOCKS)])
+
+
+def _offered(runs: Sequence[Records]) -> int:
+    return sum(len(run.on_time) for run in runs)
+
+
+def lower_end(shares: NDArray[np.float64], *, n: int) -> float:
     """Lower end of the one-sided 95 % interval of a share, from its blocks.
 
     Never above what as many independent requests would allow, which is what matters where hardly
     one failed.
     """
-    mean = float(np.mean(shares))
-    spread = float(np.std(shares, ddof=1)) / math.sqrt(len(shares))
+    mean = float(shares.mean())
+    spread = float(shares.std(ddof=1)) / math.sqrt(len(shares))
     faultless = float((1.0 - CONFIDENCE) ** (1.0 / n))
     return max(0.0, min(mean - _Z * spread, _wilson(mean, n), faultless))
 

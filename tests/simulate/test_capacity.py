@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from mnv4serve.errors import BadConfig
@@ -83,21 +84,26 @@ def test_too_few_requests_cannot_show_a_target() -> None:
 
 def test_the_interval_is_wider_for_blocks_that_differ() -> None:
     """Failures that come together say less than the same number spread out."""
-    even = lower_end([0.98] * 20, n=2000)
-    uneven = lower_end([1.0] * 18 + [0.8] * 2, n=2000)
+    even = lower_end(np.full(20, 0.98), n=2000)
+    uneven = lower_end(np.repeat([1.0, 0.8], [18, 2]), n=2000)
 
     assert uneven < even < 0.98
-    assert lower_end([1.0] * 20, n=2000) == pytest.approx(1.0 - 2.7 / 2000, abs=5e-4)
+    assert lower_end(np.ones(20), n=2000) == pytest.approx(1.0 - 2.7 / 2000, abs=5e-4)
 
 
 def test_policies_are_made_for_every_device() -> None:
-    """A policy that keeps state is never shared."""
+    """A policy that keeps state is never shared; a hopeless fleet is given up after one run."""
     made: list[OneArm] = []
 
     def make(_: object) -> OneArm:
         made.append(OneArm())
         return made[-1]
 
-    Search((SMALL,), dataclasses.replace(demand(), make_policy=make)).try_out((3,))
+    subject = Search((SMALL,), dataclasses.replace(demand(), make_policy=make))
 
-    assert len(made) == 9
+    subject.try_out((1,))
+    hopeless = len(made)
+    subject.try_out((6,))
+
+    assert hopeless == 1
+    assert len(made) - hopeless == 3 * 6
