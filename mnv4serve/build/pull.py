@@ -4,7 +4,6 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +48,8 @@ class Puller:
         """
         catalog = self._zoo()
         wanted = [offer for offer in offers if not self._present(catalog, offer)]
-        ordered = sorted(wanted, key=lambda offer: (offer.tag.name, offer.resolution))
-        for tag, group in groupby(ordered, key=lambda offer: offer.tag):
-            catalog = self._add(catalog, tag, group)
+        for tag in dict.fromkeys(offer.tag for offer in wanted):
+            catalog = self._add(catalog, tag, [offer for offer in wanted if offer.tag == tag])
         return catalog
 
     def _zoo(self) -> Catalog:

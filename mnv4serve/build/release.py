@@ -32,7 +32,7 @@ from mnv4serve.build.rounding import (
 from mnv4serve.build.verify import pictures, reference_logits
 from mnv4serve.catalog import Catalog, Certified, Checkpoint, Variant
 from mnv4serve.domain import Precision
-from mnv4serve.errors import CatalogError
+from mnv4serve.errors import ArtifactMismatch, CatalogError
 
 __all__ = ["Releaser", "Sources", "calibration_files", "describe", "write_file"]
 
@@ -187,14 +187,25 @@ class Releaser:
     def _certified(
         self, catalog: Catalog, variant: Variant, findings: VariantFindings, judge: Judge
     ) -> tuple[Certified, ...]:
-        """Every artifact's figures; int8 that lost too much gets none, so only pins use it."""
+        """Every artifact's figures; int8 that lost too much gets none, so only pins use it.
+
+        Nor does a rounded one that its build refuses; fp32 has to be right.
+        """
         refused = findings.refused()
         kept = [
             target
             for target in targets_of(variant)
             if target.precision is not Precision.INT8 or target.backend not in refused
         ]
-        return tuple(self._figures(catalog, variant, target, judge) for target in kept)
+        figures = []
+        for target in kept:
+            try:
+                figures.append(self._figures(catalog, variant, target, judge))
+            except ArtifactMismatch as error:
+                if target.precision is Precision.FP32:
+                    raise
+                self.report(str(error))
+        return tuple(figures)
 
     def _figures(
         self, catalog: Catalog, variant: Variant, target: Target, judge: Judge

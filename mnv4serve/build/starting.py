@@ -1,5 +1,7 @@
 """A catalogued checkpoint as weights to train on from, for pictures normalised another way."""
 
+from collections.abc import Sequence
+
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
@@ -8,14 +10,28 @@ from mnv4serve.catalog import Catalog, Preprocessing, Variant
 
 STEM = "conv_stem.weight"
 STEM_MEAN = "bn1.running_mean"
+CLASSIFIER = ("classifier.weight", "classifier.bias")
 
 
-def starting_weights(catalog: Catalog, zoo: str, variant: Variant, wanted: Preprocessing) -> bytes:
-    """A variant's weights and statistics as one file that expects `wanted` mean and deviation."""
+def starting_weights(
+    catalog: Catalog,
+    zoo: str,
+    variant: Variant,
+    *,
+    wanted: Preprocessing,
+    classes: Sequence[str],
+) -> bytes:
+    """A variant's weights and statistics as one file that expects `wanted` mean and deviation.
+
+    Its classifier is worth something for the same classes only; for others it is of no class, so
+    that a fresh one stays.
+    """
     entry = catalog.zoos[zoo]
     checkpoint = entry.checkpoint(variant.checkpoint)
     state = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.batch_norm))
     used = entry.preprocessing_of(variant.name)
+    if tuple(classes) != tuple(label.id for label in entry.labels):
+        state |= {key: state[key][:0].clone() for key in CLASSIFIER}
     return save(renormalised(state, used, wanted))
 
 

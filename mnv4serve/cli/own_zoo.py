@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from mnv4serve.build import own, require_toolchain
+from mnv4serve.build.enrol import Enrolment
 from mnv4serve.build.release import Sources
 from mnv4serve.build.starting import starting_weights
 from mnv4serve.catalog import Zoo, load_catalog
@@ -80,8 +81,6 @@ def _enrol(
     architecture: str,
     service: ServiceConfig,
 ) -> None:
-    from mnv4serve.build.enrol import Enrolment  # noqa: PLC0415
-
     enrolment = Enrolment(service.zoos, name, classes, PREPROCESSING, sources)
     with progress_bar("measuring as served") as advance:
         catalog = enrolment.enrol(
@@ -96,18 +95,20 @@ def _recipe(wish: Wish, service: ServiceConfig, *, out: Path) -> dict[str, Any]:
     """What was said over what suits the start."""
     defaults: dict[str, Any] = {"architecture": "conv_small"}
     if wish.start is not None:
-        defaults = _fine_tuning(wish.start, service, out)
+        defaults = _fine_tuning(wish.start, service, folder=wish.recipe["data"], out=out)
     recipe = {**defaults, **wish.recipe, "out": out}
     largest = max(_trained_at(recipe), default=0)
     return {"picture_size": max(largest, _default("picture_size")), **recipe}
 
 
-def _fine_tuning(text: str, service: ServiceConfig, out: Path) -> dict[str, Any]:
+def _fine_tuning(text: str, service: ServiceConfig, *, folder: Path, out: Path) -> dict[str, Any]:
     """Few epochs at a low rate, from a variant's weights, at its resolution and some below."""
     catalog, zoo, variant = own.find_variant(service.models, service.zoos, text)
     architecture = catalog.zoos[zoo].checkpoint(variant.checkpoint).architecture
     path = out / f"{zoo}-{variant.name}.start.safetensors"
-    write_whole(path, starting_weights(catalog, zoo, variant, PREPROCESSING))
+    classes = list_pictures(split_folders(folder)[0]).classes
+    content = starting_weights(catalog, zoo, variant, wanted=PREPROCESSING, classes=classes)
+    write_whole(path, content)
     sides = range(variant.resolution - BELOW * STEP, variant.resolution + 1, STEP)
     served = [side for side in sides if side >= min(SMALLEST, variant.resolution)]
     return {

@@ -1,10 +1,14 @@
 """Weights that are trained on with pictures normalised another way."""
 
+from pathlib import Path
+
+import pytest
 import torch
+from safetensors.torch import load
 from torch.nn.functional import batch_norm, conv2d
 
-from mnv4serve.build.starting import STEM, STEM_MEAN, renormalised
-from mnv4serve.catalog import Preprocessing
+from mnv4serve.build.starting import STEM, STEM_MEAN, renormalised, starting_weights
+from mnv4serve.catalog import Preprocessing, load_catalog
 
 HALF = Preprocessing(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 IMAGENET = Preprocessing(resize="shortest", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -37,3 +41,19 @@ def test_weights_for_the_same_pictures_stay() -> None:
     state = {STEM: torch.randn(8, 3, 3, 3).half(), STEM_MEAN: torch.randn(8).half()}
 
     assert renormalised(state, HALF, HALF) is state
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows"), [(("red", "green", "blue"), 3), (("rose", "sunflower", "violet"), 0)]
+)
+def test_a_classifier_of_other_classes_is_no_start(
+    tiny_models: Path, classes: tuple[str, ...], rows: int
+) -> None:
+    """As many classes are not the same ones."""
+    catalog = load_catalog(tiny_models)
+    name, zoo = catalog.zoo()
+
+    content = starting_weights(catalog, name, zoo.variants[0], wanted=HALF, classes=classes)
+
+    assert len(load(content)["classifier.weight"]) == rows
+    assert len(load(content)["classifier.bias"]) == rows
