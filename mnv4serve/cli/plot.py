@@ -10,6 +10,8 @@ from mnv4serve.errors import CatalogError, SetupError
 
 MARKERS = "osD^v"
 SIZE = 34
+ROOM = 0.5
+"""Left of the fastest arm, for its name."""
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "mnv4serve", "font.size": 9}
 """Text stays text, and the same arms give the same file."""
 
@@ -34,6 +36,7 @@ def plot_frontier(views: Sequence[ArmView], file: Path, *, title: str) -> None:
         _scatter(axes, known)
         _staircase(axes, sorted((v for v in known if v.on_frontier), key=lambda v: v.p50_ms))
         axes.set(xscale="log", xlabel="service p50, ms", ylabel="accuracy, %", title=title)
+        axes.set_xlim(left=ROOM * min(view.p50_ms for view in known))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="x", which="minor", labelsize=7)
