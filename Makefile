@@ -15,7 +15,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROTO := mnv4serve/v1/classifier.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint types layers size protos format proto bench peers soak wheel lock clean
+.PHONY: help serve test check lint types layers size protos format proto bench evaluate peers soak wheel lock clean
 
 help:  ## Explain what there is
 	@echo 'mnv4serve: the most accurate MobileNetV4 that answers within your budget.'
@@ -82,6 +82,9 @@ serve: $(SERVE_STAMP)  ## Serve on http://127.0.0.1:8000 and gRPC 9000
 
 bench: $(DEV_STAMP)  ## Measure latency, overhead and throughput on this machine
 	@$(BIN)/python -m loadtests.bench $(ARGS)
+
+evaluate: $(DEV_STAMP)  ## Compare routing policies: simulated, on stub devices, on real models
+	@$(BIN)/python -m loadtests.evaluate $(ARGS)
 
 peers: $(DEV_STAMP)  ## Measure beside mosec, Triton, BentoML, LitServe, MLServer, Ray Serve and Starlette
 	@$(BIN)/python -m loadtests.peers $(ARGS)
