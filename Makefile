@@ -8,8 +8,8 @@ PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SERVE_EXTRAS := onnx,litert,build
-DEV_EXTRAS := onnx,litert,build,train,plot,simulate,dev
-LOCK_EXTRAS := $(DEV_EXTRAS),edgetpu,ray
+DEV_EXTRAS := onnx,litert,ray,build,train,plot,simulate,dev
+LOCK_EXTRAS := $(DEV_EXTRAS),edgetpu
 SERVE_STAMP := $(VENV)/.serve-installed
 DEV_STAMP := $(VENV)/.dev-installed
 PROTO := mnv4serve/v1/classifier.proto

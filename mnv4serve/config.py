@@ -84,6 +84,8 @@ class RayConfig(_Frozen):
     address: str | None = None
     """Of a running cluster, for example `auto`; a cluster of this machine is started where None."""
     ingress_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    ingress_resources: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    """Ray's custom resources of each ingress replica, to keep it to certain nodes."""
     object_store_bytes: Annotated[int, Field(ge=75 << 20)] = 128 << 20
     """Of a cluster that is started here; pictures do not travel through it."""
     metrics_port: Port = 8080

@@ -78,27 +78,27 @@ class _Ingress:
     def __serve_build_asgi_app__(self) -> App:
         return make_app(self._gateway)
 
-    async def Classify(self, request: pb.ClassifyRequest, grpc_context: Context) -> Message:  # noqa: N802
+    async def Classify(self, request: pb.ClassifyRequest, grpc_context: Context) -> Message:
         return await self._grpc.classify(request, grpc_context)
 
-    async def Plan(self, request: pb.ClassifyRequest, grpc_context: Context) -> Message:  # noqa: N802
+    async def Plan(self, request: pb.ClassifyRequest, grpc_context: Context) -> Message:
         return await self._grpc.plan(request, grpc_context)
 
-    async def GetFrontier(self, request: Message, grpc_context: Context) -> Message:  # noqa: N802
+    async def GetFrontier(self, request: Message, grpc_context: Context) -> Message:
         return await self._grpc.frontier(request, grpc_context)
 
-    async def ClassifyStream(  # noqa: N802
+    async def ClassifyStream(
         self, request_stream: AsyncIterator[pb.ClassifyStreamRequest], grpc_context: Context
     ) -> AsyncIterator[pb.ClassifyStreamReply]:
         async for answer in self._grpc.classify_stream(request_stream, grpc_context):
             yield answer
 
-    async def Check(  # noqa: N802
+    async def Check(
         self, request: health_pb2.HealthCheckRequest, grpc_context: Context
     ) -> health_pb2.HealthCheckResponse:
         return await self._grpc.check(request, grpc_context)
 
-    async def Watch(  # noqa: N802
+    async def Watch(
         self, request: health_pb2.HealthCheckRequest, grpc_context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         async for answer in self._grpc.watch(request, grpc_context):
@@ -146,7 +146,10 @@ def build_app(config: ServiceConfig) -> serve.Application:
     return ingress.options(
         num_replicas=config.ray.ingress_replicas,
         max_ongoing_requests=MAX_ONGOING,
-        ray_actor_options={"num_cpus": ingress_cpus(config)},
+        ray_actor_options={
+            "num_cpus": ingress_cpus(config),
+            "resources": dict(config.ray.ingress_resources),
+        },
         graceful_shutdown_timeout_s=config.drain_timeout_s,
     ).bind(config, pools)
 

@@ -28,7 +28,7 @@ def _post(cluster: Cluster, query: str, body: bytes = IMAGE) -> httpx.Response:
 @pytest.fixture
 def stub(cluster: Cluster) -> Iterator[classifier_pb2_grpc.ClassifierStub]:
     with grpc.insecure_channel(cluster.grpc) as channel:
-        yield classifier_pb2_grpc.ClassifierStub(channel)
+        yield classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(("backend", "device"), [("cpu", "cpu"), ("onnx", "far")])
