@@ -47,7 +47,7 @@ def test_exported_weights_are_as_right_as_their_record_says(
 
 
 def test_plain_class_folders_are_enough(config: TrainConfig, tmp_path: Path) -> None:
-    """A validation folder is not needed, and is not read where there is one."""
+    """There need be no `train/` and no `val/`."""
     plain = config.model_copy(update={"data": config.data / "train", "epochs": 1})
     train(plain)
 

@@ -97,6 +97,17 @@ def test_checkpoint_of_other_settings_is_refused(config: TrainConfig) -> None:
     assert len(train(changed.model_copy(update={"resume": False})).curve) == 1
 
 
+def test_checkpoint_of_another_architecture_is_refused(config: TrainConfig) -> None:
+    """A file that was put in its place is told apart before anything is loaded."""
+    short = config.model_copy(update={"epochs": 1})
+    train(short)
+    other = short.model_copy(update={"architecture": "conv_small_050"})
+    short.checkpoint.rename(other.checkpoint)
+
+    with pytest.raises(TrainError, match="a run with other architecture;"):
+        train(other)
+
+
 def test_too_few_pictures_are_refused(config: TrainConfig) -> None:
     """Less than one batch cannot be trained on."""
     with pytest.raises(TrainError, match=r"too few pictures: \d+ to train on .* needs 1000"):
