@@ -88,14 +88,10 @@ def decode(
 def top_k(
     logits: NDArray[np.float32], labels: Sequence[str], k: int, *, temperature: float = 1.0
 ) -> tuple[Prediction, ...]:
-    """The `k` most probable labels, most probable first; a logit that is NaN counts as lowest.
-
-    Dividing by the temperature changes how sure the probabilities are, never their order.
-    """
+    """The `k` most probable labels at a temperature, in order; a NaN logit counts as lowest."""
     highest = float(logits.max())
     if not math.isfinite(highest):
-        logits = np.nan_to_num(logits, nan=-np.inf, posinf=1e30, neginf=-1e30)
-        logits = np.maximum(logits, np.float32(-1e30))
+        logits = np.clip(np.nan_to_num(logits, nan=-1e30), np.float32(-1e30), np.float32(1e30))
         highest = float(logits.max())
     weights = np.exp((logits - highest) / temperature)
     probabilities = weights / weights.sum()

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mnv4serve.artifacts import Target
 from mnv4serve.backends import Artifact
 from mnv4serve.catalog import load_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
-from mnv4serve.domain import BackendName, Precision, Timing
+from mnv4serve.domain import Arm, BackendName, Precision, Timing
 from mnv4serve.errors import ArtifactMissing, CatalogError
 from mnv4serve.host import Host, profiled, resident_views, survey, walked
 from mnv4serve.profiler import Candidate, Profile
@@ -110,7 +109,7 @@ def _judged(models: Path, right: dict[int, int]) -> Host:
         )
         changes = {"accuracy": n_right / 100, "dev": n_right / 100, "reading": digest}
         judged = entry.model_copy(update=changes)
-        variants.append(variant.model_copy(update={"certified": (judged,), "temperature": 0.5}))
+        variants.append(variant.model_copy(update={"certified": (judged,)}))
     changed = zoo.model_copy(update={"variants": tuple(variants)})
     return Host(catalog, name, changed, models, (), ())
 
@@ -119,8 +118,14 @@ def _candidates(site: Host) -> tuple[list[Candidate], Profile]:
     """Both arms, the smaller one twice as fast."""
     found, timings = [], {}
     for variant in site.zoo.variants:
-        target = Target(variant.name, BackendName.CPU, Precision.FP32)
-        arm = site._arm(target, "cpu")
+        arm = Arm(
+            variant.name,
+            BackendName.CPU,
+            Precision.FP32,
+            "cpu",
+            variant.resolution,
+            accuracy=variant.certified[0].accuracy,
+        )
         artifact = Artifact(
             Path("none"), arm.backend, arm.precision, arm.variant, arm.resolution, 3, "0" * 64
         )
@@ -142,14 +147,13 @@ def _candidates(site: Host) -> tuple[list[Candidate], Profile]:
 def test_what_only_looks_better_is_tied(
     tiny_models: Path, tmp_path: Path, slow: int, tie: str
 ) -> None:
-    """Three more of a hundred right is no proof, twenty more is; temperatures reach the arms."""
+    """Three more of a hundred right is no proof, twenty more is."""
     models = Path(shutil.copytree(tiny_models, tmp_path / "models"))
     site = _judged(models, {32: 50, 64: slow})
 
     fast_arm, slow_arm = (found.arm for found in walked(site, *_candidates(site)))
 
     assert (fast_arm.tied_to, slow_arm.tied_to) == ("", tie)
-    assert (fast_arm.temperature, slow_arm.temperature) == (0.5, 0.5)
 
 
 def test_a_lost_log_is_named(tiny_models: Path, tmp_path: Path) -> None:
@@ -160,3 +164,20 @@ def test_a_lost_log_is_named(tiny_models: Path, tmp_path: Path) -> None:
 
     with pytest.raises(CatalogError, match="restore it"):
         walked(site, *_candidates(site))
+
+
+def test_arms_have_the_temperature_of_their_variant(
+    tiny_models: Path, tiny_state: Path, tmp_path: Path
+) -> None:
+    """It changes what is said of an answer, not the artifact that gives it."""
+    models = Path(shutil.copytree(tiny_models, tmp_path / "models"))
+    path = models / "catalog.toml"
+    warmer = path.read_text("utf-8").replace(
+        "resolution = 64", "resolution = 64\ntemperature = 0.5"
+    )
+    path.write_text(warmer, "utf-8")
+    config = ServiceConfig(models=models, state_dir=tiny_state)
+
+    arms = [found.arm for found in survey(config).loadable(config.pools[0])]
+
+    assert {(arm.resolution, arm.temperature) for arm in arms} == {(32, 1.0), (64, 0.5)}
