@@ -75,6 +75,6 @@ def _package(requirement: str) -> str:
 
 
 def _digest(wanted: tuple[str, ...]) -> str:
-    pins = PINS.read_text("utf-8") if str(PINS) in wanted else ""
-    text = "\n".join((sys.version, *wanted, pins))
+    pins = [PINS.read_text("utf-8")] if str(PINS) in wanted else []
+    text = "\n".join((sys.version, *wanted, *pins))
     return hashlib.sha256(text.encode()).hexdigest()[:10]

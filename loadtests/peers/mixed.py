@@ -28,7 +28,7 @@ class Offered:
     rates: Sequence[float]
     """Requests a second."""
     accuracy: Mapping[str, float]
-    """Certified, by arm."""
+    """Certified, by arm; an answer of unknown accuracy is worth nothing."""
 
 
 def shots_at(
@@ -64,7 +64,7 @@ def judged(shots: Sequence[Shot], accuracy: Mapping[str, float]) -> Line:
         "requests": len(shots),
         "answered": len(answered),
         "on_time_share": len(in_time) / len(shots),
-        "effective_accuracy": sum(accuracy[s.answer.arm] for s in in_time) / len(shots),
+        "effective_accuracy": sum(accuracy.get(s.answer.arm, 0.0) for s in in_time) / len(shots),
         "on_time_by_budget": {f"{b:g} ms": met[b] / offered[b] for b in budgets},
         "latency_ms": report.percentiles([shot.latency_ms for shot in answered]),
         "generator_lag_ms": report.percentiles([shot.lag_ms for shot in shots]),

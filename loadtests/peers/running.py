@@ -24,6 +24,11 @@ GRACE_S = 5.0
 STOP_TIMEOUT_S = 15.0
 MS = 1000.0
 LOG_LINES = 5
+SURROUNDINGS = {
+    "BENTOML_DO_NOT_TRACK": "True",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # 5 are too few on a busy machine
+}
 EVERY_ARM = {"MNV4SERVE_MAX_ARMS": "64", "MNV4SERVE_MEMORY_LIMIT_BYTES": str(4 << 30)}
 """Where one arm is pinned it has to be resident; otherwise the service has its defaults."""
 TOLERANCE = 0.02
@@ -89,26 +94,29 @@ def _command(
 def _environment(interpreter: Path) -> dict[str, str]:
     """The peer finds its own programs first, and this project's modules."""
     path = os.pathsep.join((str(interpreter.parent), os.environ["PATH"]))
-    quiet = {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"}
-    return os.environ | quiet | {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    return (
+        os.environ | SURROUNDINGS | {"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    )
 
 
 def _wait_until_right(
     found: Running, started: subprocess.Popen[bytes], log: Path, *, ask: Ask, expected: Expected
 ) -> None:
     give_up = time.monotonic() + START_TIMEOUT_S
-    label = found.contender.label
+    label, problem = found.contender.label, ""
     while time.monotonic() < give_up:
         if started.poll() is not None:
             raise PeerUnavailable(f"{label} ended before it answered: {_last_lines(log)}")
         try:
             document = classify_once(found, expected.image, ask)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError) as error:
+            problem = f"{type(error).__name__} {error}"
             time.sleep(0.1)
             continue
         _check(label, document, expected)
         return
-    raise PeerUnavailable(f"{label} gave no answer in {START_TIMEOUT_S:.0f} s: {_last_lines(log)}")
+    waited = f"{label} gave no answer in {START_TIMEOUT_S:.0f} s"
+    raise PeerUnavailable(f"{waited}, last {problem}: {_last_lines(log)}")
 
 
 def classify_once(found: Running, image: bytes, ask: Ask) -> Document:

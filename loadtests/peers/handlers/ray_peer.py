@@ -5,6 +5,7 @@ import signal
 import ray
 from ray import serve
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from loadtests.peers.work import HOST, Asked, asked, open_work
 
@@ -15,8 +16,8 @@ class Classify:
     def __init__(self) -> None:
         self._work = open_work()
 
-    async def __call__(self, request: Request) -> dict[str, object]:
-        return self._work(await request.body())
+    async def __call__(self, request: Request) -> Response:
+        return JSONResponse(self._work(await request.body()))
 
 
 def main() -> None:
