@@ -25,6 +25,11 @@ from mnv4serve.serving.ray_engine import serve_on_ray
 
 EXAMPLE = "models/examples/golf_ball.jpg"
 LABELS_SHOWN = 12
+PUBLISHED = "imagenet1k"
+OTHER_ZOOS = (
+    f"For a thousand:  mnv4serve pull {PUBLISHED}  and serve --zoo {PUBLISHED};  "
+    "for your own:  mnv4serve train --data FOLDER --zoo NAME"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -150,7 +155,7 @@ def _banner(site: Host, settings: ServiceConfig, addresses: Addresses) -> tuple[
         "",
         f"mnv4serve {__version__} serves {site.zoo_name}: {site.zoo.title}",
         f"This zoo knows {len(labels)} classes: {named}.",
-        "For a thousand, serve a catalog that has them: --models FOLDER --zoo NAME.",
+        *(() if site.zoo_name == PUBLISHED else (OTHER_ZOOS,)),
         f"try      curl --data-binary @{EXAMPLE} '{url}/classify?budget_ms=5'",
         f"docs     {url}/docs",
         f"metrics  {url}/metrics"
