@@ -31,9 +31,10 @@ def tuned(
     """For each rival the settings that did best on the seeds for tuning, without any fault."""
     quiet = without_fault(condition)
     asked = _asked(quiet, plan)
+    switching = only is None or "model-switching" in only
     choices = settings_to_try(
         [dict(contender.settings)["arm_id"] for contender in fixed_arms(quiet)],
-        switching_table=switching_table(replace(quiet, load=1.0), plan),
+        switching_table=switching_table(replace(quiet, load=1.0), plan) if switching else (),
         budgets_ms=_budgets_ms(asked[0]),
     )
     return {
