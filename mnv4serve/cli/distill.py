@@ -43,6 +43,10 @@ def distill(
             help="D1: crops and RandAugment; D2: crops, each blended with another picture's.",
         ),
     ] = "D1:1,D2:1",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="VARIANT", help="Cut the student from a wider network."),
+    ] = None,
     architecture: ArchitectureName = "conv_small_050",
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
@@ -85,7 +89,7 @@ def distill(
 
     run_distillation(
         settings,
-        Teaching(catalog, chosen, teacher, parts, labels or out / "labels"),
+        Teaching(catalog, chosen, teacher, parts, labels or out / "labels", start),
         export=export,
         resolutions=sizes,
         plot=plot,

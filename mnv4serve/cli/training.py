@@ -11,7 +11,7 @@ from mnv4serve.catalog import Catalog, Zoo
 from mnv4serve.cli.options import stderr, stdout, tell
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.errors import TrainError
-from mnv4serve.train.config import RunRecord, TrainConfig
+from mnv4serve.train.config import RunRecord, Start, TrainConfig
 from mnv4serve.train.curves import draw_curves, require_matplotlib
 from mnv4serve.train.display import ProgressBar
 from mnv4serve.train.distill import label_mixture
@@ -32,6 +32,8 @@ class Teaching:
     teacher: str
     mixture: Sequence[tuple[str, float]]
     folder: Path
+    start: str | None
+    """The variant that the student is cut from."""
 
 
 def run_training(
@@ -58,7 +60,8 @@ def run_distillation(
     views = [_views(name) for name, _ in teaching.mixture]
     shares = [share for _, share in teaching.mixture]
     chosen = {"views": views, "shares": shares, "teacher": teacher.name, "folder": teaching.folder}
-    config = _config({**settings, "distillation": chosen, "label_smoothing": 0.0})
+    changes = {"distillation": chosen, "label_smoothing": 0.0, "start": _start(teaching)}
+    config = _config({**settings, **changes})
     pictures = training_pictures(config)
     known = tuple(label.id for label in teaching.zoo.labels)
     if pictures.index.classes != known:
@@ -108,6 +111,15 @@ def _teacher(teaching: Teaching) -> Teacher:
         resolution=variant.resolution,
         classes=len(zoo.labels),
     )
+
+
+def _start(teaching: Teaching) -> Start | None:
+    if teaching.start is None:
+        return None
+    catalog, zoo = teaching.catalog, teaching.zoo
+    checkpoint = zoo.checkpoint(zoo.variant(teaching.start).checkpoint)
+    path = catalog.root / checkpoint.weights.path
+    return Start.of(path, name=teaching.start, architecture=checkpoint.architecture)
 
 
 def _views(name: str) -> ViewSet:

@@ -69,7 +69,8 @@ def test_student_is_trained_exported_and_described(
 ) -> None:
     """Answers, weights and a record that names teacher and sets; broken pictures are counted."""
     models, out = sorted_zoo(tiny_models, tmp_path / "models"), tmp_path / "out"
-    options = ("--teacher", "conv_small_035@32", "--models", str(models))
+    options = ["--teacher", "conv_small_035@32", "--models", str(models)]
+    options += ["--from", "conv_small_035@64"]
 
     done = distill(environment, folder, out, *options)
 
@@ -77,7 +78,8 @@ def test_student_is_trained_exported_and_described(
     assert "skipped 1 unreadable pictures, red/broken.png first" in done.stderr
     record = json.loads((out / "weights" / "conv_small_035.json").read_text())
     assert list(record["run"]["curve"][0]["sets"]) == ["D1", "D2"]
-    assert "--teacher conv_small_035@32 --mixture D1:1,D2:1" in record["run"]["command"]
+    command = record["run"]["command"]
+    assert "--from conv_small_035@64 --teacher conv_small_035@32 --mixture D1:1,D2:1" in command
     assert (out / "labels" / "D1.labels").stat().st_size > 0
 
 
