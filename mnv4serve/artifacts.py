@@ -6,6 +6,7 @@ preprocessing, runtime or build code leads to another folder and an old one is n
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -28,15 +29,18 @@ RUNTIMES: Mapping[BackendName, tuple[str, ...]] = {
     BackendName.CPU: ("openvino",),
     BackendName.ONNX: ("onnxruntime", "onnxruntime-gpu"),
     BackendName.LITERT: ("ai-edge-litert",),
+    BackendName.EDGETPU: ("ai-edge-litert",),
 }
 """Distributions that execute a backend's artifacts, the first installed one counts."""
 BUILT: Mapping[BackendName, tuple[Precision, ...]] = {
     BackendName.CPU: (Precision.FP32, Precision.BF16, Precision.INT8),
     BackendName.ONNX: (Precision.FP32, Precision.INT8),
     BackendName.LITERT: (Precision.INT8,),
+    BackendName.EDGETPU: (Precision.INT8,),
 }
 """The precisions in which each backend's artifacts can be built."""
 _CONVOLUTIONS_ONLY = frozenset({BackendName.LITERT, BackendName.EDGETPU})
+EDGETPU_COMPILER = "edgetpu_compiler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +131,13 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
         "ranges": _ranges(variant) if target.precision is Precision.INT8 else None,
         "pictures": zoo.pictures.sha256,
         "reference": variant.reference.sha256,
+        **_compiler(target),
     }
 
 
 def ready_made(zoo: Zoo, target: Target) -> File | None:
     """The shipped file that an artifact is copied from, with the bytes that a build would make."""
-    return zoo.variant(target.variant).ready if target.backend is BackendName.LITERT else None
+    return zoo.variant(target.variant).ready if target.backend in _CONVOLUTIONS_ONLY else None
 
 
 def digest_of(zoo: Zoo, target: Target) -> str:
@@ -204,6 +209,13 @@ def _ranges(variant: Variant) -> str:
     if variant.ranges is None:
         raise CatalogError(f"variant {variant.name} has no quantisation ranges, so no int8")
     return variant.ranges.sha256
+
+
+def _compiler(target: Target) -> dict[str, bool]:
+    """Whether there is a compiler, which once installed makes another artifact."""
+    if target.backend is not BackendName.EDGETPU:
+        return {}
+    return {"compiler": shutil.which(EDGETPU_COMPILER) is not None}
 
 
 def _runtime(backend: BackendName) -> str:

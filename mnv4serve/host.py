@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mnv4serve import artifacts
 from mnv4serve.artifacts import Target, available_targets
-from mnv4serve.backends import Artifact, Availability, probe
+from mnv4serve.backends import Artifact, Availability, is_simulated, probe
 from mnv4serve.catalog import Catalog, Zoo, open_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
-from mnv4serve.domain import Arm, ArmView, Timing
+from mnv4serve.domain import Arm, ArmView, BackendName, Timing
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable, CatalogError
 from mnv4serve.profiler import (
     Candidate,
@@ -55,7 +55,7 @@ class Host:
         targets = [target for target in self.targets if target.backend in pool.backends]
         found = [(target, self._find(target)) for target in targets]
         candidates = tuple(
-            Candidate(self._arm(target, pool.label), artifact, pool.device)
+            Candidate(self._arm(target, pool), artifact, pool.device)
             for target, artifact in found
             if artifact is not None
         )
@@ -66,16 +66,19 @@ class Host:
     def _find(self, target: Target) -> Artifact | None:
         return artifacts.find(self.state_dir, self.zoo, target)
 
-    def _arm(self, target: Target, device: str) -> Arm:
+    def _arm(self, target: Target, pool: PoolConfig) -> Arm:
         variant = self.zoo.variant(target.variant)
+        simulated = is_simulated(pool.device)
+        judged = BackendName.LITERT if simulated else target.backend  # which computes its answers
         return Arm(
             variant=variant.name,
             backend=target.backend,
             precision=target.precision,
-            device=device,
+            device=pool.label,
             resolution=variant.resolution,
-            accuracy=variant.accuracy(target.backend, target.precision),
-            accuracy_published=variant.is_published(target.backend, target.precision),
+            accuracy=variant.accuracy(judged, target.precision),
+            accuracy_published=variant.is_published(judged, target.precision),
+            simulated=simulated,
             temperature=variant.temperature,
         )
 
@@ -84,19 +87,21 @@ def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
     """Find out what can run here; raises BackendUnavailable where no backend can."""
     catalog = catalog or open_catalog(config.models, config.zoos, config.zoo)
     zoo_name, zoo = catalog.zoo(config.zoo)
-    names = tuple(dict.fromkeys(name for pool in config.pools for name in pool.backends))
-    availabilities = tuple(probe(name) for name in names)
+    wanted = dict.fromkeys(
+        (name, is_simulated(pool.device)) for pool in config.pools for name in pool.backends
+    )
+    availabilities = tuple(probe(name, simulated=simulated) for name, simulated in wanted)
     usable = [found for found in availabilities if found.available]
     if not usable:
         reasons = "; ".join(f"{found.backend}: {found.reason}" for found in availabilities)
-        raise BackendUnavailable(", ".join(names), reasons)
-    targets = tuple(
+        raise BackendUnavailable(", ".join(name for name, _ in wanted), reasons)
+    targets = dict.fromkeys(
         target
         for variant in zoo.variants
         for target in available_targets(variant, usable)
         if not artifacts.unfit(zoo, target)
     )
-    return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, targets)
+    return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, tuple(targets))
 
 
 def profiled(
@@ -138,7 +143,9 @@ def profiled(
 
 
 def _layouts(pool: PoolConfig, grant: int) -> tuple[Layout, ...]:
-    """What the configuration leaves to be measured."""
+    """What the configuration leaves to be measured; an Edge TPU takes one job at a time."""
+    if BackendName.EDGETPU in pool.backends:
+        return (Layout(1, pool.threads or 1),)
     if pool.slots is not None and pool.threads is not None:
         return (Layout(pool.slots, pool.threads),)
     if pool.slots is not None:

@@ -118,8 +118,24 @@ def test_int8_without_ranges_is_refused() -> None:
 
 def test_a_backend_without_runtime_is_refused() -> None:
     """There is no address for what nothing here could run."""
-    with pytest.raises(BackendUnavailable, match="edgetpu"):
-        digest_of(zoo(), Target("small@64", BackendName.EDGETPU, Precision.INT8))
+    with pytest.raises(BackendUnavailable, match="cuda"):
+        digest_of(zoo(), Target("small@64", BackendName.CUDA, Precision.FP16))
+
+
+def test_a_compiler_makes_another_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once Google's compiler is installed, Edge TPU artifacts are built anew, others not."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    targets = [
+        Target("small@64", backend, Precision.INT8)
+        for backend in (BackendName.EDGETPU, BackendName.LITERT)
+    ]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = [digest_of(zoo(), target) for target in targets]
+    (tmp_path / "edgetpu_compiler").touch(mode=0o755)
+
+    after = [digest_of(zoo(), target) for target in targets]
+
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True]
 
 
 def test_an_empty_state_folder_holds_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from mnv4serve.domain import BackendName, Precision
 
+_NOT_YET = "this release serves cpu, onnx, litert and edgetpu"
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -78,13 +80,22 @@ def open_backend(artifact: Artifact, *, device: str, slots: int, threads: int) -
             from mnv4serve.backends.litert import LitertBackend  # noqa: PLC0415
 
             return LitertBackend(artifact, slots=slots, threads=threads)
-        case BackendName.CUDA | BackendName.EDGETPU as name:
+        case BackendName.EDGETPU:
+            from mnv4serve.backends.edgetpu import open_edgetpu  # noqa: PLC0415
+
+            return open_edgetpu(artifact, device=device, slots=slots, threads=threads)
+        case BackendName.CUDA as name:
             from mnv4serve.errors import BackendUnavailable  # noqa: PLC0415
 
-            raise BackendUnavailable(name, "this release serves cpu, onnx and litert")
+            raise BackendUnavailable(name, _NOT_YET)
 
 
-def probe(backend: BackendName) -> Availability:
+def is_simulated(device: str) -> bool:
+    """Whether a device, as the configuration names it, only takes the time of a real one."""
+    return device.partition(":")[2].startswith("simulated")
+
+
+def probe(backend: BackendName, *, simulated: bool = False) -> Availability:
     """What this machine offers a backend, found without loading an artifact."""
     match backend:
         case BackendName.CPU:
@@ -99,8 +110,11 @@ def probe(backend: BackendName) -> Availability:
             from mnv4serve.backends import litert  # noqa: PLC0415
 
             return litert.probe()
-        case BackendName.CUDA | BackendName.EDGETPU:
-            reason = "this release serves cpu, onnx and litert"
+        case BackendName.EDGETPU:
+            from mnv4serve.backends import edgetpu  # noqa: PLC0415
+
+            return edgetpu.probe_simulated() if simulated else edgetpu.probe()
+        case BackendName.CUDA:
             return Availability(
-                backend, available=False, runtime="", devices=(), precisions=(), reason=reason
+                backend, available=False, runtime="", devices=(), precisions=(), reason=_NOT_YET
             )

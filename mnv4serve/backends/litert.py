@@ -71,7 +71,7 @@ class LitertBackend:
         check(artifact)
         self._shape = (artifact.resolution, artifact.resolution, 3)
         self._labels = artifact.n_labels
-        self._lanes = [_Lane(open_interpreter(artifact.path, threads)) for _ in range(slots)]
+        self._lanes = [Lane(open_interpreter(artifact.path, threads)) for _ in range(slots)]
 
     def infer(self, pixels: NDArray[np.uint8], slot: int = 0) -> NDArray[np.float32]:
         """Logits [N, labels] of uint8 RGB pictures [N, H, W, 3]."""
@@ -91,8 +91,8 @@ class LitertBackend:
         self._lanes.clear()
 
 
-class _Lane:
-    """An interpreter with direct access to its input and output.
+class Lane:
+    """An int8 interpreter with direct access to its input and output.
 
     Views of its memory have to be gone when it runs, so they are taken anew for each picture.
     """
@@ -122,9 +122,14 @@ def check(artifact: Artifact) -> None:
         raise ArtifactMissing(f"{artifact.path} is missing: run `mnv4serve build`") from error
     except Malformed as error:
         raise _mismatch(artifact.path, str(error)) from error
-    side, labels = artifact.resolution, artifact.n_labels
     if contents.compiled:
         raise _mismatch(artifact.path, "it is compiled for an Edge TPU")
+    check_ends(contents, artifact)
+
+
+def check_ends(contents: litert_file.Contents, artifact: Artifact) -> None:
+    """Raise ArtifactMismatch where a file takes or gives something else than its artifact."""
+    side, labels = artifact.resolution, artifact.n_labels
     if contents.ends("inputs") != ((litert_file.Number.INT8, (1, side, side, 3)),):
         raise _mismatch(artifact.path, f"it does not take int8 pictures of {side} pixels a side")
     if contents.ends("outputs") != ((litert_file.Number.INT8, (1, labels)),):

@@ -42,7 +42,7 @@ def exported(catalog: Catalog, zoo: Zoo, target: Target) -> bytes:
     if variant.ranges is None:
         raise CatalogError(f"variant {variant.name} has no quantisation ranges, so no int8")
     ranges = parse_ranges(catalog.read(variant.ranges))
-    if target.backend is BackendName.LITERT:
+    if target.backend in {BackendName.LITERT, BackendName.EDGETPU}:
         return mappable_model(graph, preprocessing, variant.resolution, ranges)
     return quantized_model(graph, preprocessing, variant.resolution, ranges)
 
@@ -74,8 +74,14 @@ def write(model: bytes, target: Target, folder: Path) -> tuple[Path, ...]:
             path = folder / "model.tflite"
             path.write_bytes(model)
             return (path,)
-        case BackendName.CUDA | BackendName.EDGETPU as name:
-            raise BackendUnavailable(name, "this release builds for cpu, onnx and litert")
+        case BackendName.EDGETPU:
+            from mnv4serve.build.edgetpu_compile import compile_beside  # noqa: PLC0415
+
+            path = folder / "model.tflite"
+            path.write_bytes(model)
+            return path, *compile_beside(path)
+        case BackendName.CUDA as name:
+            raise BackendUnavailable(name, "this release builds for no GPU")
 
 
 def assemble(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mnv4serve.artifacts import Target, ready_made
 from mnv4serve.build import verify
+from mnv4serve.build.edgetpu_compile import compile_beside
 from mnv4serve.build.files import ready_path, write_file
 from mnv4serve.catalog import Catalog, File, Zoo
 from mnv4serve.domain import BackendName, Precision
@@ -41,4 +42,6 @@ def unpack(
         raise CatalogError(f"no ready-made file of {target} is shipped")
     path = folder / FILE
     path.write_bytes(catalog.read(file))
-    return (path,), verify.prove(catalog, zoo, target, path)
+    deviation = verify.prove(catalog, zoo, target, path)
+    more = compile_beside(path) if target.backend is BackendName.EDGETPU else ()
+    return (path, *more), deviation

@@ -1,0 +1,220 @@
+"""Coral Edge TPUs: compiled int8 models by LiteRT with Google's libedgetpu as its delegate.
+
+A device has one owner process and computes one picture at a time; models on the same device
+share its memory, and the one that ran last has its weights there.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnv4serve.backends import Artifact, Availability, Backend, is_simulated, litert, litert_file
+from mnv4serve.backends.edgetpu_devices import (
+    SYSFS,
+    Claim,
+    Trouble,
+    attached,
+    chosen,
+    diagnose,
+    library_names,
+    unavailable,
+)
+from mnv4serve.backends.edgetpu_latency import LINKS
+from mnv4serve.backends.edgetpu_simulated import SIMULATED, SimulatedBackend, link_of
+from mnv4serve.backends.edgetpu_trial import Trial, tried
+from mnv4serve.backends.flatbuffer import Malformed
+from mnv4serve.backends.litert import Lane, check_ends, interpreter_module, open_interpreter
+from mnv4serve.domain import BackendName, Precision
+from mnv4serve.errors import ArmDown, ArtifactMissing, BackendUnavailable
+
+COMPILED = "model_edgetpu.tflite"
+"""Beside the int8 file that it was compiled from."""
+REASON = "uncompiled.txt"
+"""Beside it instead, where there was no compiler: why."""
+
+
+def open_edgetpu(artifact: Artifact, *, device: str, slots: int, threads: int) -> Backend:
+    """A model on a device, or on a simulated one where the configuration names one."""
+    if is_simulated(device):
+        return SimulatedBackend(artifact, link_of(device), slots=slots, threads=threads)
+    return EdgeTpuBackend(artifact, device=device, slots=slots)
+
+
+def probe(sysfs: Path = SYSFS) -> Availability:
+    """The Edge TPUs that can be used, found by a process of its own; else why there is none."""
+    try:
+        runtime = interpreter_module().__name__.partition(".")[0]
+        found = _survey(sysfs)
+    except BackendUnavailable as error:
+        return Availability(
+            BackendName.EDGETPU,
+            available=False,
+            runtime="",
+            devices=(),
+            precisions=(),
+            reason=error.reason,
+        )
+    return Availability(
+        BackendName.EDGETPU,
+        available=True,
+        runtime=f"{runtime} with {found.library}",
+        devices=tuple(f"edgetpu:{device.path}" for device in found.devices),
+        precisions=(Precision.INT8,),
+    )
+
+
+def probe_simulated() -> Availability:
+    """A simulated device, which is there wherever LiteRT is."""
+    found = litert.probe()
+    devices = tuple(f"edgetpu:{SIMULATED}-{link}" for link in LINKS) if found.available else ()
+    return replace(found, backend=BackendName.EDGETPU, devices=devices)
+
+
+class EdgeTpuBackend:
+    """One compiled model on one device; its slots take turns."""
+
+    def __init__(self, artifact: Artifact, *, device: str, slots: int) -> None:
+        self._path = compiled_path(artifact)
+        self._shape = (artifact.resolution, artifact.resolution, 3)
+        self._labels = artifact.n_labels
+        self._slots = slots
+        self._device = _shared(device)
+        self._device.use()
+        self._lane: Lane | None = None
+        try:
+            self._lane = self._opened()
+        except BaseException:
+            self._device.leave()
+            raise
+
+    def infer(self, pixels: NDArray[np.uint8], slot: int = 0) -> NDArray[np.float32]:
+        """Logits [N, labels] of uint8 RGB pictures [N, H, W, 3]."""
+        if pixels.shape[1:] != self._shape or pixels.dtype != np.uint8:
+            wanted = f"they must be uint8 [N, {self._shape[0]}, {self._shape[0]}, 3]"
+            raise ValueError(f"pixels are {pixels.dtype} {list(pixels.shape)}: {wanted}")
+        n = len(pixels)
+        if not (0 <= slot < self._slots and n > 0):
+            raise ValueError(f"no slot {slot} or no picture in a batch of {n}; is it closed?")
+        logits = np.empty((n, self._labels), np.float32)
+        with self._device.turn:
+            for picture, answer in zip(pixels, logits, strict=True):
+                self._run(picture, answer)
+        return logits
+
+    def close(self) -> None:
+        """Free the interpreter, and the device after its last model."""
+        if self._slots:
+            self._slots = 0
+            self._lane = None
+            self._device.leave()
+
+    def _run(self, picture: NDArray[np.uint8], answer: NDArray[np.float32]) -> None:
+        """One picture; after a failure the device is opened anew for the next one."""
+        if self._lane is None:
+            self._device.reopen()
+            self._lane = self._opened()
+        try:
+            self._lane.run(picture, answer)
+        except RuntimeError as error:
+            self._lane = None
+            raise ArmDown(f"the Edge TPU does not answer: {diagnose(attached())}") from error
+
+    def _opened(self) -> Lane:
+        return Lane(open_interpreter(self._path, 1, experimental_delegates=[self._device.delegate]))
+
+
+def compiled_path(artifact: Artifact) -> Path:
+    """The compiled file of an artifact; raises BackendUnavailable saying why there is none."""
+    path = artifact.path.with_name(COMPILED)
+    try:
+        contents = litert_file.read(path.read_bytes())
+    except FileNotFoundError as error:
+        if not artifact.path.is_file():
+            raise ArtifactMissing(f"{artifact.path} is missing: run `mnv4serve build`") from error
+        why = ""
+        with suppress(OSError):
+            why = f": {artifact.path.with_name(REASON).read_text(encoding='utf-8').strip()}"
+        raise unavailable(f"{Trouble.NOT_COMPILED}{why}") from error
+    except Malformed as error:
+        raise unavailable(f"{path} is damaged, {error}: run `mnv4serve build --force`") from error
+    if not contents.compiled:
+        raise unavailable(Trouble.NOT_COMPILED)
+    check_ends(contents, artifact)
+    return path
+
+
+class _Shared:
+    """A device that this process owns, for all the models on it."""
+
+    def __init__(self, name: str, find: Callable[[], Trial]) -> None:
+        self.turn = threading.Lock()
+        self.delegate: Any = None
+        self._name = name
+        self._find = find
+        self._users = 0
+        self._claim: Claim | None = None
+
+    def use(self) -> None:
+        """Claim and open the device for its first model."""
+        with self.turn:
+            if not self._users:
+                self._open()
+            self._users += 1
+
+    def leave(self) -> None:
+        with self.turn:
+            self._users -= 1
+            if not self._users:
+                self._close()
+
+    def reopen(self) -> None:
+        """After a failure; the caller has the turn."""
+        self._close()
+        self._open()
+
+    def _open(self) -> None:
+        found = self._find()
+        index = chosen(self._name, found.devices)
+        self._claim = Claim(found.devices[index].path)
+        try:
+            self.delegate = self._load(found.library, f":{index}")
+        except BackendUnavailable:
+            self._close()
+            raise
+
+    def _load(self, library: str, option: str) -> Any:  # noqa: ANN401 - the runtime has no types
+        """The delegate, once a child has opened the device and survived it."""
+        if not tried((library,), device=option).opened:
+            raise unavailable(diagnose(attached()))
+        try:
+            return interpreter_module().load_delegate(library, {"device": option})
+        except (ValueError, OSError) as error:
+            raise unavailable(diagnose(attached())) from error
+
+    def _close(self) -> None:
+        self.delegate = None
+        if self._claim:
+            self._claim.release()
+            self._claim = None
+
+
+@cache
+def _shared(name: str) -> _Shared:
+    return _Shared(name, lambda: _survey(SYSFS))
+
+
+def _survey(sysfs: Path) -> Trial:
+    """The library and its devices; raises BackendUnavailable where either is missing."""
+    found = tried(library_names())
+    if not found.library:
+        raise unavailable(Trouble.NO_LIBRARY)
+    if not found.devices:
+        raise unavailable(diagnose(attached(sysfs)))
+    return found

@@ -1,0 +1,234 @@
+"""The edgetpu backend against a stand-in for libedgetpu: finding, choosing, opening, failing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+
+from mnv4serve.backends import Artifact, edgetpu, open_backend
+from mnv4serve.backends.edgetpu import COMPILED, REASON, EdgeTpuBackend, compiled_path, probe
+from mnv4serve.backends.edgetpu_devices import Claim, Device, chosen
+from mnv4serve.backends.edgetpu_trial import Trial
+from mnv4serve.backends.litert import open_interpreter
+from mnv4serve.domain import BackendName, Precision
+from mnv4serve.errors import ArtifactMismatch, ArtifactMissing, BackendUnavailable
+from tests.backends.tiny import artifact, pictures
+
+SOURCE = Path(__file__).with_name("fake_libedgetpu.c")
+TWO = "usb /sys/bus/usb/devices/2-1;pci /dev/apex_0"
+Setting = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler to make the stand-in with")
+    path = tmp_path_factory.mktemp("fake") / "libedgetpu.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", path, SOURCE], check=True)
+    return path
+
+
+@pytest.fixture
+def fake(library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Setting:
+    """Sets what the stand-in pretends; two devices to begin with."""
+
+    def pretend(**settings: str) -> None:
+        for name, value in settings.items():
+            monkeypatch.setenv(f"FAKE_EDGETPU_{name.upper()}", value)
+
+    monkeypatch.setenv("EDGETPU_LIBRARY", str(library))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(edgetpu, "_shared", lambda name: edgetpu._Shared(name, survey))
+    pretend(devices=TWO)
+    return pretend
+
+
+def survey() -> Trial:
+    return edgetpu._survey(Path("/nothing"))
+
+
+@pytest.fixture
+def built(int8_network: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+    """An artifact that counts as compiled; the stand-in leaves it to the processor."""
+    monkeypatch.setattr(edgetpu, "compiled_path", lambda described: described.path)
+    return artifact(int8_network, BackendName.EDGETPU, precision=Precision.INT8)
+
+
+@pytest.mark.usefixtures("fake")
+def test_probe_lists_the_devices_by_path() -> None:
+    """Paths, because the order may change from start to start."""
+    found = probe(Path("/nothing"))
+
+    assert found.available
+    assert found.devices == ("edgetpu:/sys/bus/usb/devices/2-1", "edgetpu:/dev/apex_0")
+    assert found.precisions == (Precision.INT8,)
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_device_is_opened_and_given_back(built: Artifact) -> None:
+    """It answers, and once closed it opens again."""
+    answers = []
+    for device in ("edgetpu", "edgetpu:/dev/apex_0", "edgetpu:1"):
+        opened = open_backend(built, device=device, slots=1, threads=1)
+        with closing(opened) as backend:
+            answers.append(backend.infer(pictures(2)))
+
+    assert answers[0].shape == (2, 5)
+    assert np.array_equal(answers[0], answers[2])
+
+
+def test_a_device_is_chosen_by_number_or_path() -> None:
+    """One alone needs neither; what is not there is answered with what is."""
+    devices = (Device("usb", "/sys/bus/usb/devices/2-1"), Device("pci", "/dev/apex_0"))
+
+    assert [chosen(f"edgetpu{name}", devices) for name in ("", ":0", ":1", ":/dev/apex_0")] == [
+        0, 0, 1, 1,
+    ]  # fmt: skip
+    for wrong in ("edgetpu:2", "edgetpu:/dev/apex_1", "edgetpu:x"):
+        with pytest.raises(BackendUnavailable, match="/dev/apex_0"):
+            chosen(wrong, devices)
+
+
+@pytest.mark.usefixtures("fake")
+def test_models_share_a_device() -> None:
+    """A second model of the same process is not refused; the last one to leave closes it."""
+    shared = edgetpu._Shared("edgetpu:0", survey)
+    shared.use()
+    shared.use()
+
+    shared.leave()
+    assert shared.delegate is not None
+    shared.leave()
+    assert shared.delegate is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"devices": ""}, "no Edge TPU is attached"),
+        ({"busy": ":0"}, "no Edge TPU is attached|cannot open|may not open|holds"),
+        ({"crash": "list"}, "crashed"),
+        ({"crash": "open"}, "crashed"),
+    ],
+)
+def test_each_failure_has_its_reason(
+    fake: Setting, built: Artifact, settings: dict[str, str], reason: str
+) -> None:
+    """Nothing attached, no opening, a driver that dies: one sentence, and the process lives."""
+    fake(**settings)
+
+    with pytest.raises(BackendUnavailable, match=reason):
+        EdgeTpuBackend(built, device="edgetpu:0", slots=1)
+
+
+def test_without_library_the_sentence_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The commonest case: nothing is installed."""
+    monkeypatch.setenv("EDGETPU_LIBRARY", str(tmp_path / "none.so"))
+
+    found = probe(Path("/nothing"))
+
+    assert not found.available
+    assert "libedgetpu is not installed" in found.reason
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_device_held_by_another_process_names_it(built: Artifact, tmp_path: Path) -> None:
+    """A second opener would end the first process, so it is stopped before it tries."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from mnv4serve.backends.edgetpu_devices import Claim\n"
+        "claim = Claim('/sys/bus/usb/devices/2-1', Path(sys.argv[1]))\n"
+        "print('held', flush=True); sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+
+        with pytest.raises(BackendUnavailable, match=f"process {holder.pid} holds"):
+            EdgeTpuBackend(built, device="edgetpu:0", slots=1)
+        holder.stdin.close()
+        holder.wait()
+
+    EdgeTpuBackend(built, device="edgetpu:0", slots=1).close()
+
+
+def test_an_unplugged_device_is_found_again(fake: Setting, built: Artifact) -> None:
+    """While it is away opening says so; once it is back it opens."""
+    with closing(EdgeTpuBackend(built, device="edgetpu:0", slots=1)) as backend:
+        expected = backend.infer(pictures(1))
+        fake(devices="")
+        backend._lane = None
+        with pytest.raises(BackendUnavailable, match="no Edge TPU"):
+            backend.infer(pictures(1))
+
+        fake(devices=TWO)
+
+        assert (backend.infer(pictures(1)) == expected).all()
+
+
+def test_a_claim_is_given_back(tmp_path: Path) -> None:
+    """The lock file names its owner and is free again afterwards."""
+    claim = Claim("/dev/apex_0", tmp_path)
+    (file,) = tmp_path.iterdir()
+
+    assert file.read_text(encoding="ascii") == str(os.getpid())
+    with pytest.raises(BackendUnavailable, match=f"process {os.getpid()} holds /dev/apex_0"):
+        Claim("/dev/apex_0", tmp_path)
+    claim.release()
+    Claim("/dev/apex_0", tmp_path).release()
+
+
+def test_an_uncompiled_model_says_why(int8_network: Path, tmp_path: Path) -> None:
+    """The reason that the build noted is part of the sentence."""
+    described = artifact(tmp_path / "model.tflite", BackendName.EDGETPU, precision=Precision.INT8)
+    with pytest.raises(ArtifactMissing, match="mnv4serve build"):
+        compiled_path(described)
+    shutil.copyfile(int8_network, described.path)
+    (tmp_path / REASON).write_text("the compiler is not on PATH\n", encoding="utf-8")
+
+    with pytest.raises(BackendUnavailable, match=r"not compiled .*: the compiler is not on PATH"):
+        compiled_path(described)
+
+    shutil.copyfile(int8_network, tmp_path / COMPILED)
+    with pytest.raises(BackendUnavailable, match="not compiled"):
+        compiled_path(described)
+
+
+def test_a_compiled_model_needs_the_chip() -> None:
+    """Without a delegate that knows its operator LiteRT refuses it, which is no crash."""
+    sample = (
+        Path(__file__).parents[3] / "shared/data/edgetpu/mobilenet_v1_0.25_128_quant_edgetpu.tflite"
+    )
+    if not sample.is_file():
+        pytest.skip(f"{sample} is not here")
+
+    with pytest.raises(ArtifactMismatch, match="cannot load"):
+        open_interpreter(sample, 1)
+
+
+@pytest.mark.usefixtures("fake")
+def test_slots_take_turns(built: Artifact) -> None:
+    """Two slots give the same answers, and a third does not exist."""
+    with closing(EdgeTpuBackend(built, device="edgetpu:0", slots=2)) as backend:
+        first, second = (backend.infer(pictures(1), slot) for slot in (0, 1))
+
+        assert np.array_equal(first, second)
+        with pytest.raises(ValueError, match="slot"):
+            backend.infer(pictures(1), 2)
