@@ -75,7 +75,9 @@ def simulate(
     rate: Annotated[
         float | None, typer.Option(help="Requests a second, instead of --load.")
     ] = None,
-    requests: Annotated[int | None, typer.Option(help="20,000; 60,000 with --plan.")] = None,
+    requests: Annotated[
+        int | None, typer.Option(help="20,000; with --plan 60,000 at least.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of arrivals, budgets and noise.")] = 0,
     budgets: Annotated[
         str, typer.Option(help="tight, mixed, loose, equal or as in 0.3@3-8,0.7@36 (ms).")

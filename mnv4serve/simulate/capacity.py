@@ -20,6 +20,9 @@ _Z = 1.6448536269514722
 BLOCKS = 20
 """Stretches of a run whose shares are taken as independent of each other."""
 SEEDS = 3
+WARM_UP, STEADY = 1.0, 4.0
+"""In longest budgets: how much of a run is not judged, because the queues still fill, and how much
+there has to be after it. A run of fewer requests would overlook a load that cannot be sustained."""
 GROWTH = 1.3
 MAX_DEVICES = 5000
 SHARES = (0.25, 0.5, 0.75)
@@ -31,7 +34,7 @@ class Demand:
     """What the devices have to stand."""
 
     scenario: Scenario
-    """Its cluster is what is searched for; `requests` are those of all seeds together."""
+    """Its cluster is what is searched for; `requests` are those of all seeds together, at least."""
     make_policy: MakePolicy
     target: float
     """On-time share of the offered requests."""
@@ -152,7 +155,7 @@ class Search:
         return sum(n * kind.cost for n, kind in zip(counts, self.kinds, strict=True))
 
     def _fewest(self, place: int) -> int:
-        """What the fastest arm would need with no idle slot at all."""
+        """What the fastest arm needs with no idle slot at all; fewer cannot last."""
         kind = self.kinds[place]
         busy_ms = min(
             kind.decode.expect(TYPICAL, arm.resolution)
@@ -161,7 +164,7 @@ class Search:
             for size in kind.timings[arm.id]
         )
         carried = kind.slots * MS_PER_S / busy_ms
-        return max(1, math.floor(self.demand.scenario.rate_per_s / carried))
+        return max(1, math.ceil(self.demand.scenario.rate_per_s / carried))
 
     def _unloaded(self, place: int) -> Fleet:
         """One device with next to nothing to do: what no number of them would exceed."""
@@ -181,7 +184,7 @@ class Search:
         scenario = replace(
             scenario,
             cluster=Cluster(tuple(nodes)),
-            requests=math.ceil(scenario.requests / SEEDS),
+            requests=max(math.ceil(scenario.requests / SEEDS), _fewest_requests(scenario)),
         )
         runs: list[Records] = []
         for seed in range(SEEDS):
@@ -194,7 +197,7 @@ class Search:
     def _fleet(self, counts: tuple[int, ...], runs: Sequence[Records]) -> Fleet:
         blocks = _blocks(runs)
         at_least = lower_end(blocks, n=_offered(runs))
-        accuracy = float(np.mean([run.value.mean() for run in runs]))
+        accuracy = float(np.mean([run.value[_steady(run)].mean() for run in runs]))
         busy = sum(float(run.busy_ms.sum()) for run in runs)
         slots = sum(n * kind.slots for n, kind in zip(counts, self.kinds, strict=True))
         return Fleet(
@@ -208,13 +211,29 @@ class Search:
         )
 
 
+def _longest_ms(scenario: Scenario) -> float:
+    return max(part.high_ms for part in scenario.budgets.ranges)
+
+
+def _fewest_requests(scenario: Scenario) -> int:
+    span_s = (WARM_UP + STEADY) * _longest_ms(scenario) / MS_PER_S
+    return max(10 * BLOCKS, math.ceil(scenario.rate_per_s * span_s))
+
+
+def _steady(run: Records) -> NDArray[np.bool_]:
+    """The requests that came after the warm-up; all where nothing came after it."""
+    judged: NDArray[np.bool_] = run.offered.arrivals_ms >= WARM_UP * _longest_ms(run.scenario)
+    return judged if judged.any() else ~judged
+
+
 def _blocks(runs: Sequence[Records]) -> NDArray[np.float64]:
     """On-time shares of stretches of the runs."""
-    return np.array([b.mean() for run in runs for b in np.array_split(run.on_time, BLOCKS)])
+    judged = [run.on_time[_steady(run)] for run in runs]
+    return np.array([b.mean() for on_time in judged for b in np.array_split(on_time, BLOCKS)])
 
 
 def _offered(runs: Sequence[Records]) -> int:
-    return sum(len(run.on_time) for run in runs)
+    return sum(int(_steady(run).sum()) for run in runs)
 
 
 def lower_end(shares: NDArray[np.float64], *, n: int) -> float:
