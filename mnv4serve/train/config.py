@@ -158,8 +158,10 @@ class TrainConfig(BaseModel):
     def command(self) -> str:
         """The command line of this run, without the folders of one machine."""
         defaults = TrainConfig(data=self.data, out=self.out)
-        verb = "distill" if self.distillation else "train"
-        parts = [f"mnv4serve {verb} {self.data.name}", *_flags(self, defaults, skip=LOCAL_FIELDS)]
+        verb, skip = "train", LOCAL_FIELDS
+        if self.distillation:
+            verb, skip = "distill", LOCAL_FIELDS | {"label_smoothing"}
+        parts = [f"mnv4serve {verb} {self.data.name}", *_flags(self, defaults, skip=skip)]
         return " ".join(parts)
 
     def recipe(self) -> dict[str, object]:

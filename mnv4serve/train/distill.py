@@ -17,7 +17,15 @@ from mnv4serve.train.config import Distillation, TrainConfig
 from mnv4serve.train.data import Pictures
 from mnv4serve.train.feed import Batch, Sources, draw
 from mnv4serve.train.soft_labels import Advance, LabelFile, LabelledSet, Teacher, label
-from mnv4serve.train.views import Replica, Rows, ViewSet, draw_replica, render, true_targets
+from mnv4serve.train.views import (
+    Replica,
+    Rows,
+    ViewSet,
+    draw_order,
+    draw_replica,
+    render,
+    true_targets,
+)
 
 FLIPS = 0.5
 
@@ -58,7 +66,7 @@ class Stream:
         if number == self._number:
             return
         size, self._number = len(self.sources.rows), number
-        self._order = np.random.default_rng([self.seed, number]).permutation(size)
+        self._order = draw_order(self.views, size, seed=self.seed, number=number)
         self._replica = draw_replica(self.views, size, seed=self.seed, number=number)
         if self.labels is not None:
             self._targets = self.labels.read(number)

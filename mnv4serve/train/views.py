@@ -11,6 +11,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -68,7 +69,7 @@ class Replica:
 
 def draw_replica(views: ViewSet, count: int, *, seed: int, number: int) -> Replica:
     """The `number`-th view of each of `count` pictures."""
-    random = np.random.default_rng([seed, crc32(views.name.encode()), number])
+    random = _generator(views, seed, number)
     crops = Augmentation(
         smallest_crop=views.smallest_crop, aspect=views.aspect, flip=0, rotation_degrees=0
     )
@@ -81,6 +82,11 @@ def draw_replica(views: ViewSet, count: int, *, seed: int, number: int) -> Repli
         partners=random.permutation(count) if views.mixed else None,
         shares=random.random(count, np.float32) if views.mixed else np.zeros(count, np.float32),
     )
+
+
+def draw_order(views: ViewSet, count: int, *, seed: int, number: int) -> Rows:
+    """The order in which students meet the `number`-th views, another one in each set."""
+    return _generator(views, seed, number, 1).permutation(count)
 
 
 def render(
@@ -101,6 +107,10 @@ def true_targets(replica: Replica, labels: Tensor, classes: int, rows: Rows) -> 
         return targets
     others = one_hot(labels[torch.from_numpy(replica.partners[rows])], classes).float()
     return targets.lerp(others, torch.from_numpy(replica.shares[rows]).view(-1, 1))
+
+
+def _generator(views: ViewSet, *numbers: int) -> Generator:
+    return np.random.default_rng([crc32(views.name.encode()), *numbers])
 
 
 def _plain(

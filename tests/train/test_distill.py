@@ -67,6 +67,7 @@ def test_student_learns_set_by_set(student: TrainConfig, teacher: Teacher) -> No
         mean = (5 * point.sets["D1"].loss + 3 * point.sets["D2"].loss) / 8
         assert point.loss == pytest.approx(mean, rel=1e-4)
     assert "mnv4serve distill" in record.command
+    assert "label-smoothing" not in record.command
     assert "--teacher conv_small_035@32 --mixture D1:5,D2:3" in record.command
 
 

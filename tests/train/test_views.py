@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mnv4serve.train.views import VIEW_SETS, ViewSet, draw_replica, render, true_targets
+from mnv4serve.train.views import VIEW_SETS, ViewSet, draw_order, draw_replica, render, true_targets
 
 PLAIN = ViewSet(name="plain", smallest_crop=1, aspect=1)
 MIXED = ViewSet(name="mixed", smallest_crop=1, aspect=1, mixed=True)
@@ -63,6 +63,14 @@ def test_blend_is_what_its_target_says() -> None:
     shares = draw_replica(MIXED, 2000, seed=0, number=0).shares
     assert shares.min() < 0.05
     assert shares.max() > 0.95
+
+
+def test_sets_are_met_in_different_orders() -> None:
+    """A batch of two sets does not hold the same pictures twice."""
+    first, second = (draw_order(VIEW_SETS[name], 100, seed=0, number=0) for name in ("D1", "D2"))
+
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert (first == second).sum() < 10
 
 
 def test_unmixed_targets_are_the_labels() -> None:
