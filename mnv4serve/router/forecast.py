@@ -13,6 +13,8 @@ HORIZONS = tuple(2.0**power for power in range(-1, 7))
 """In units of the fastest arm's slot time."""
 _AGES = (0.0, 0.5, 1.5, 4.0)
 """Since the last arrival, in the same units."""
+_LONGEST = 4.0 * HORIZONS[-1]
+"""No budget counts as longer, in the same units."""
 _GAPS = 100
 """Arrivals over which their rate is averaged."""
 _BUDGETS = 128
@@ -27,27 +29,33 @@ _OPEN_MOMENTS = 256
 class Outlook:
     """Arrivals expected after a moment, by how soon."""
 
-    __slots__ = ("_blocked", "_due", "_horizons", "_rate", "arriving")
+    __slots__ = ("_arriving", "_blocked", "_due", "_horizons", "_rate", "_spread")
 
     def __init__(
         self,
         horizons: tuple[float, ...],
-        counts: list[float],
         *,
+        arriving: list[float],
+        spread: list[float],
         rate: float,
         budgets: list[float],
         fastest_ms: float,
     ) -> None:
         self._horizons = horizons
         self._rate = rate
-        self.arriving = counts
+        self._arriving = arriving
+        self._spread = spread
         slacks = [max(0.0, budget - fastest_ms) for budget in budgets]
         self._due = [self._mean(x, budgets) for x in horizons]
         self._blocked = [self._mean(x, slacks) for x in horizons]
 
     def within(self, duration_ms: float) -> float:
         """How many will have arrived."""
-        return self._at(self.arriving, duration_ms)
+        return self._at(self._arriving, duration_ms)
+
+    def spread(self, duration_ms: float) -> float:
+        """The standard deviation of that number."""
+        return math.sqrt(self._at(self._spread, duration_ms))
 
     def due(self, duration_ms: float) -> float:
         """How many will have arrived and be due already."""
@@ -63,7 +71,7 @@ class Outlook:
         for lead in leads:
             if lead >= duration_ms:
                 break
-            total += self._at(self.arriving, duration_ms - lead)
+            total += self._at(self._arriving, duration_ms - lead)
         return total / len(leads)
 
     def _at(self, counts: list[float], duration_ms: float) -> float:
@@ -81,16 +89,21 @@ class Outlook:
 class _Situation:
     """What followed moments of one kind."""
 
-    __slots__ = ("counts", "outlook", "seen")
+    __slots__ = ("counts", "outlook", "seen", "variances")
 
     def __init__(self) -> None:
         self.counts = [0.0] * len(HORIZONS)
+        self.variances = [0.0] * len(HORIZONS)
         self.seen = 0
         self.outlook: Outlook | None = None
 
     def learn(self, counts: list[int]) -> None:
         self.seen += 1
         gain = max(1.0 / self.seen, _GAIN)
+        self.variances = [
+            variance + gain * ((new - old) ** 2 - variance)
+            for variance, old, new in zip(self.variances, self.counts, counts, strict=True)
+        ]
         self.counts = [
             old + gain * (new - old) for old, new in zip(self.counts, counts, strict=True)
         ]
@@ -111,7 +124,7 @@ class Forecast:
         self._gap_ms: float | None = None
         self._n = 0
         self.typical_budget_ms = 0.0
-        """The mean of recent budgets, none counted longer than is looked ahead."""
+        """The mean of recent budgets."""
 
     @property
     def rate(self) -> float:
@@ -127,7 +140,7 @@ class Forecast:
             self._gap_ms = old_ms + (gap_ms - old_ms) / known
         self._n += 1
         self._arrivals.append(now_ms)
-        self._recent.append(min(budget_ms, self._horizons[-1]))
+        self._recent.append(min(budget_ms, _LONGEST * self._fastest_ms))
         if self._n % _SAMPLES == 0 or not self._budgets:
             self._refresh()
 
@@ -157,13 +170,11 @@ class Forecast:
     def _outlook(self, situation: _Situation) -> Outlook:
         belief = situation.seen / (situation.seen + _BELIEF)
         rate = self.rate
-        counts = [
-            belief * count + (1.0 - belief) * rate * horizon
-            for count, horizon in zip(situation.counts, self._horizons, strict=True)
-        ]
+        steady = [(1.0 - belief) * rate * horizon_ms for horizon_ms in self._horizons]
         return Outlook(
             self._horizons,
-            counts,
+            arriving=_mixed(situation.counts, belief, steady),
+            spread=_mixed(situation.variances, belief, steady),
             rate=rate,
             budgets=self._budgets,
             fastest_ms=self._fastest_ms,
@@ -183,3 +194,8 @@ class Forecast:
         if len(self._arrivals) > 4 * _OPEN_MOMENTS:
             keep = min(bisect_right(self._arrivals, oldest_ms), len(self._arrivals) - 1)
             del self._arrivals[:keep]
+
+
+def _mixed(learnt: list[float], belief: float, steady: list[float]) -> list[float]:
+    """Poisson arrivals, whose variance is their number, where little has been learnt."""
+    return [belief * seen + known for seen, known in zip(learnt, steady, strict=True)]

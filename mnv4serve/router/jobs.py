@@ -43,7 +43,7 @@ class Job:
     tier: int = 0
     """0: likely on time. 1: degraded, behind all work that is not."""
     margin_ms: float = 0.0
-    """What has to be left between its expected end and the deadline."""
+    """What has to be left between its expected end on the fastest arm and the deadline."""
 
     @property
     def arm(self) -> Arm:

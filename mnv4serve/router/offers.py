@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnv4serve.domain import Arm, OnMiss, Plan, Reason
+from mnv4serve.domain import Arm, OnMiss, Reason
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.policy import (
     Bid,
@@ -141,7 +141,8 @@ class _Offer:
         plan = plan_of(candidate, reason)
         terms = self._request.terms
         late_ms = self._rules.late_limit_ms if terms.on_miss is OnMiss.DEGRADE else 0.0
-        _, least = self._fastest()
+        _, fast = self._fastest()
+        least = fast.after(0.0)
         return Job(
             id=self._request.id,
             arrived_ms=self._request.received_ms,
@@ -154,7 +155,7 @@ class _Offer:
             expected_ms=candidate.estimate.slot_ms,
             least_ms=least.slot_ms,
             tier=1 if reason is Reason.DEGRADED else 0,
-            margin_ms=self._margin_ms(plan),
+            margin_ms=self._predictor.margin_ms(least, self._rules.on_time_target),
         )
 
     def outlook(self) -> Outlook:
@@ -171,10 +172,6 @@ class _Offer:
     @property
     def _spent_ms(self) -> float:
         return self._now_ms - self._request.received_ms
-
-    def _margin_ms(self, plan: Plan) -> float:
-        run = Estimate(0.0, plan.decode_ms, plan.service_ms, plan.hop_ms, plan.reply_ms)
-        return self._predictor.margin_ms(run, self._rules.on_time_target)
 
     def _candidate(self, arm: Arm, estimate: Estimate) -> Candidate:
         probability = self._predictor.on_time_probability(estimate, self._left_ms)

@@ -3,6 +3,7 @@
 Learns from finished runs of one pool; knows no clock and measures nothing.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,20 @@ class Predictor:
             return self._runs.share_up_to(left_ms / run_ms)
         wait_ms = (estimate.wait_ms + JITTER_MS) / run_ms
         return self._runs.share_after(self._waits, wait_ms, (left_ms + JITTER_MS) / run_ms)
+
+    def squeezed_probability(self, estimate: Estimate, remaining_ms: float) -> float:
+        """The same where the wait is that of runs like this one, each as long as it takes.
+
+        Nothing is left to chance but how long runs take: the wait is no longer a guess of what
+        others will choose. Of several runs in a row the ratio of the sum scatters less than that
+        of one, as their square root.
+        """
+        run_ms = estimate.run_ms + JITTER_MS
+        whole_ms = estimate.wait_ms + run_ms
+        over = (remaining_ms - estimate.reply_ms + JITTER_MS) / whole_ms - 1.0
+        ahead = max(1.0, estimate.wait_ms / estimate.run_ms)
+        scatter_ms = math.sqrt(run_ms * run_ms + estimate.wait_ms * estimate.wait_ms / ahead)
+        return self._runs.share_up_to(1.0 + over * whole_ms / scatter_ms)
 
     def required_ms(self, estimate: Estimate, target: float) -> float:
         """The smallest remaining time that reaches the target; behind a wait, to two percent."""

@@ -6,7 +6,7 @@ may take a certain time, its slope there is what the next millisecond would brin
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SWITCH = 0.4
 """Where between two arms the price is such that both are worth the same, as a share of the way."""
@@ -18,10 +18,11 @@ class Curve:
     __slots__ = ("_prices", "_shares", "fastest_accuracy", "fastest_ms")
 
     def __init__(self, points: Iterable[tuple[float, float]]) -> None:
-        hull = _hull(points)
-        self.fastest_ms, self.fastest_accuracy = hull[0]
-        self._shares = [0.5 * self.fastest_ms]
-        self._prices = [self.fastest_accuracy / self.fastest_ms]
+        known = sorted(points, key=lambda point: (point[0], -point[1]))
+        self.fastest_ms, self.fastest_accuracy = known[0]
+        hull = _hull(known)
+        self._shares = [0.5 * hull[0][0]]
+        self._prices = [hull[0][1] / hull[0][0]]
         for (left_ms, left), (right_ms, right) in itertools.pairwise(hull):
             self._shares.append(left_ms + _SWITCH * (right_ms - left_ms))
             self._prices.append((right - left) / (right_ms - left_ms))
@@ -40,16 +41,16 @@ class Curve:
         return left + (self._prices[right] - left) * part
 
 
-def _hull(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """From the fastest point to the most accurate, every slope smaller than the one before."""
-    hull: list[tuple[float, float]] = []
-    for time_ms, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
-        if hull and accuracy <= hull[-1][1]:
+def _hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Every slope smaller than the one before, that from no answer in no time among them."""
+    hull = [(0.0, 0.0)]
+    for time_ms, accuracy in points:
+        if accuracy <= hull[-1][1]:
             continue
         while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-1], (time_ms, accuracy)):
             hull.pop()
         hull.append((time_ms, accuracy))
-    return hull
+    return hull[1:]
 
 
 def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from mnv4serve.router.forecast import Forecast, Outlook
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Estimate, Spent
+from mnv4serve.router.predict import Spent
 from mnv4serve.router.price import Curve
 
 HOPELESS = 0.02
 """Below this probability a job gives way, at dispatch, to work that can still be on time."""
 BACKLOG = 0.4
 """Share of a typical budget that waiting work may take up before it counts as too much."""
+CAUTION = 0.25
+"""Standard deviations of what will arrive that are provided for."""
 _WINDOWS = 8
 """Deadlines at which the queue is looked at; more of them change nothing."""
 _CURVE_LIFE = 64
@@ -101,7 +103,8 @@ class Priced:
         forecast = self._forecast
         assert forecast is not None
         horizon_ms = forecast.typical_budget_ms
-        demand = n + outlook.within(horizon_ms) - BACKLOG * horizon_ms * forecast.rate
+        demand = n + outlook.within(horizon_ms) + CAUTION * outlook.spread(horizon_ms)
+        demand -= BACKLOG * horizon_ms * forecast.rate
         taken_ms = sum(min(remaining_ms, horizon_ms) for remaining_ms in busy)
         share_ms = (slots * horizon_ms - taken_ms) / demand if demand > 0.0 else math.inf
         step = max(1, n // _WINDOWS)
@@ -127,15 +130,10 @@ class Priced:
 
 
 def _squeezed(candidate: Candidate, wait_ms: float, request: Request, view: View) -> Candidate:
-    """How the candidate would do if all work ahead of it took its fastest arm.
-
-    Nothing is left to chance but how long runs take, so the wait counts as a part of the run.
-    """
-    run = candidate.estimate
-    whole = Estimate(0.0, wait_ms + run.decode_ms, run.service_ms, run.hop_ms, run.reply_ms)
+    """How the candidate would do if all work ahead of it took its fastest arm."""
+    run = candidate.estimate.after(wait_ms)
     left_ms = request.deadline_ms - view.now_ms
-    probability = view.predictor.on_time_probability(whole, left_ms)
-    return Candidate(candidate.arm, run.after(wait_ms), probability)
+    return Candidate(candidate.arm, run, view.predictor.squeezed_probability(run, left_ms))
 
 
 def _next_free_ms(busy: Sequence[float], view: View) -> float:
