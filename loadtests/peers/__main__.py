@@ -121,7 +121,11 @@ def _measured(running: Field, options: argparse.Namespace, effort: Effort) -> di
     same = same_artifact(running.entrants, effort)
     running.failed |= same["failed"]
     offered = Offered(photos(options.photos), options.rates, accuracy)
-    mixed_effort = replace(effort, seconds=options.mixed_seconds)
+    mixed_effort = replace(
+        effort,
+        seconds=options.mixed_seconds,
+        step=lambda what: effort.step(f"mixed budgets, {what}"),
+    )
     mixed = mixed_budgets(list(_mixed_entrants(running, static)), offered, mixed_effort)
     running.failed |= mixed["failed"]
     return {"same_artifact": same, "mixed": mixed, "static": static}
@@ -187,7 +191,7 @@ def _setups(contenders: Sequence[Contender], running: Field) -> dict[str, dict[s
 def _version(contender: Contender) -> str:
     if contender.ours:
         return version(OURSELVES)
-    return requirements(contender.environment)[0].partition("==")[2]
+    return requirements(contender.environment)[0]
 
 
 def _publish(found: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ CONTENDERS = (
     ),
     Contender(
         "ray", "Ray Serve", "ray", _module("ray"), RAW, (1, 2),
-        "default settings, a replica a worker",
+        "default settings, its workers' niceness included; a replica a worker",
     ),
     Contender(
         "starlette", "Starlette", "starlette", _module("starlette"), RAW, (1, 2),
