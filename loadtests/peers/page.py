@@ -97,7 +97,7 @@ def _setups(found: Mapping[str, Any]) -> Section:
         (
             LABELS[name],
             setup["version"],
-            ", ".join(f"{count}: {per_s:.0f}/s" for count, per_s in setup["tried"].items()),
+            ", ".join(f"{n}: {per_s:.0f}/s" for n, per_s in setup["tried"].items() if n),
             setup["setup"],
             setup["failed"],
         )
