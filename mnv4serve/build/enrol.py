@@ -65,7 +65,7 @@ class Enrolment:
         try:
             self._copy(staging)
             catalog = own.begin(staging, self.name, self._zoo(), pictures=self._proof())
-            _copy_files(exported, catalog.root / "weights" / self.name)
+            _replace_files(exported, catalog.root / "weights" / self.name, checkpoint)
             entry = read_checkpoint(
                 catalog, self.name, checkpoint, data=self.sources.train.resolve().name
             )
@@ -108,7 +108,10 @@ class Enrolment:
         own_zoo(staging, self.name).rename(final)
 
 
-def _copy_files(source: Path, target: Path) -> None:
+def _replace_files(source: Path, target: Path, checkpoint: str) -> None:
+    """Statistics at resolutions that are no longer exported belong to older weights."""
     target.mkdir(parents=True, exist_ok=True)
+    for file in target.glob(f"{checkpoint}@*"):
+        file.unlink()
     for file in source.iterdir():
         shutil.copyfile(file, target / file.name)

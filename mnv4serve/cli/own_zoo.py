@@ -1,5 +1,6 @@
 """What `train` does with `--from` and `--zoo`; apart because it needs torch."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,10 @@ def run(wish: Wish, service: ServiceConfig) -> None:
         "cache": service.state_dir / "pictures",
         **_recipe(wish, service, out=out),
     }
-    exported = wish.export or out / "export"
+    exported = out / "export"
+    shutil.rmtree(
+        exported, ignore_errors=True
+    )  # statistics of an earlier run belong to its weights
     resolutions = wish.resolutions or _trained_at(recipe)
     run_training(recipe, export=exported, resolutions=resolutions, plot=wish.plot)
     split = f"{wish.zoo} {'val' if val_folder else 'dev'}"

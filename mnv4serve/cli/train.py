@@ -79,6 +79,8 @@ def train(
         raise typer.BadParameter("name the folder of pictures once", param_hint="--data")
     if zoo is None and out is None:
         raise typer.BadParameter("name a folder, or a zoo with --zoo", param_hint="--out")
+    if zoo is not None and export is not None:
+        raise typer.BadParameter("weights go into the zoo", param_hint="--export")
     require_torch()
     service = configure(config=config, models=models, state_dir=state_dir)
     given = {

@@ -137,6 +137,19 @@ def test_a_second_network_joins_the_zoo(environment: Environment, folder: Path) 
 
 
 @pytest.mark.usefixtures("trained")
+def test_training_again_replaces_the_network(environment: Environment, folder: Path) -> None:
+    """Other resolutions, other weights: nothing of the earlier run is served on."""
+    wanted = ("--epochs", "1", "--schedule", "1:64", "--threads", "1", "--no-resume")
+    wanted += ("--architecture", "conv_small_035")
+
+    done = run(environment, "train", str(folder), "--zoo", "flowers", *wanted)
+
+    assert done.returncode == 0, done.stderr
+    assert "conv_small_035@64" in done.stdout
+    assert "conv_small_035@32" not in done.stdout
+
+
+@pytest.mark.usefixtures("trained")
 def test_evaluating_does_not_replace_what_was_held_out(
     environment: Environment, folder: Path
 ) -> None:
@@ -189,9 +202,17 @@ def test_too_little_to_learn_from(
     assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--zoo", "x"), (".", "--data", ".", "--zoo", "x"), (".",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--zoo", "x"),
+        (".", "--data", ".", "--zoo", "x"),
+        (".",),
+        (".", "--zoo", "x", "--export", "weights"),
+    ],
+)
 def test_wrong_usage_has_its_own_exit_code(
     environment: Environment, arguments: tuple[str, ...]
 ) -> None:
-    """No folder, two folders, or nowhere to put the result."""
+    """No folder, two folders, nowhere to put the result, or two places."""
     assert run(environment, "train", *arguments).returncode == 2
