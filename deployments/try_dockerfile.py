@@ -182,6 +182,9 @@ def main() -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12g", "tmpfs", str(folder)], check=True)
     image = make(options.target, folder)
     if command:
+        # this machine's Python may lie in a folder that only root enters
+        above = [str(folder) for folder in Path(sys.executable).resolve().parents]
+        enter(image, ["chmod", "o+x", *above], user="0")
         enter(image, shlex.split(command), user=f"{image.user}:{image.user}")
     if not options.keep:
         subprocess.run(["umount", str(folder)], check=True)
