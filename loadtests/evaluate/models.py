@@ -17,7 +17,8 @@ from mnv4serve.router.policies import Setting
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.assemble import REPLY_MS, assemble
-from mnv4serve.serving.gateway import Assembled, Gateway
+from mnv4serve.serving.gateway import Gateway
+from mnv4serve.serving.site import Assembled
 from mnv4serve.simulate.hardware import Kind
 from mnv4serve.simulate.scenario import Scenario, offer
 

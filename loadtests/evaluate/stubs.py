@@ -24,8 +24,9 @@ from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import Setting
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
-from mnv4serve.serving.gateway import Assembled, Gateway
+from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.pool import Pool, Resident
+from mnv4serve.serving.site import Assembled
 from mnv4serve.simulate.hardware import MS_PER_S, Kind
 from mnv4serve.simulate.scenario import Offered, Scenario, offer
 from mnv4serve.simulate.truth import Truth

@@ -19,9 +19,10 @@ from mnv4serve.errors import ArtifactMissing
 from mnv4serve.host import Host, survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble
-from mnv4serve.serving.gateway import Assembled, Gateway
+from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.local import Addresses, run, url_host
 from mnv4serve.serving.ray_engine import serve_on_ray
+from mnv4serve.serving.site import Assembled
 
 EXAMPLE = "models/examples/golf_ball.jpg"
 LABELS_SHOWN = 12

@@ -6,7 +6,7 @@ stands in `ray_private`.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from threading import Lock
 from typing import Any
 
@@ -25,6 +25,7 @@ from mnv4serve.serving.autoscaling import DEMAND, WAIT_MS
 from mnv4serve.serving.cluster import INGRESS, check_flags, ingress_cpus
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
 from mnv4serve.serving.gateway import Gateway
+from mnv4serve.serving.generations import NEW, Generations, changed, generation_of, retire
 from mnv4serve.serving.http_api import App, make_app
 from mnv4serve.serving.pool_host import PoolHost
 from mnv4serve.serving.ray_grpc import Context, RayGrpc
@@ -35,6 +36,7 @@ from mnv4serve.v1 import classifier_pb2 as pb
 
 MAX_ONGOING = 1024
 """Far above what admission lets through, so that Serve itself never queues or refuses."""
+GENERATION_TIMEOUT_S = 300.0
 
 
 class _Ingress:
@@ -44,36 +46,46 @@ class _Ingress:
         self, config: ServiceConfig, pools: dict[str, DeploymentHandle]
     ) -> None:
         check_flags(os.environ)
-        sink = RaySink()
-        metrics = Metrics(sink)
-        self._flusher = Flusher(metrics, sink)
-        here = tuple(pool for pool in config.pools if pool.label not in pools)
-        local = _granted(config, here)
-        site = await asyncio.to_thread(survey, local)
-        metrics.describe_build(version=__version__, zoo=site.zoo_name, engine="ray")
+        self._config = config
+        self._handles = pools
+        self._sink = RaySink()
+        self._metrics = Metrics(self._sink)
+        self._flusher = Flusher(self._metrics, self._sink)
         self._gateway = Gateway(
             config=config,
-            zoo_name=site.zoo_name,
-            labels=[label.name for label in site.zoo.labels],
+            zoo_name="",
+            labels=(),
             observe=self._flusher.observe,
             metrics_text=None,
         )
-        assembled = await asyncio.to_thread(assemble, site, local, metrics=metrics)
-        portraits = [await by_value(handle, "portrait")() for handle in pools.values()]
-        remotes = [
-            self._remote(portrait, pools[portrait.label], config, assembled.lock)
-            for portrait in portraits
-        ]
-        for pool in remotes:
-            watch(metrics, pool)
-        self._gateway.open(assembled, remotes, [view for p in portraits for view in p.views])
         self._grpc = RayGrpc(self._gateway)
-        self._flushing = asyncio.create_task(self._flusher.run())
+        self._tasks = {asyncio.create_task(self._flusher.run())}
+        await self._bring_up(config, NEW)
 
-    def _remote(
-        self, portrait: Portrait, handle: DeploymentHandle, config: ServiceConfig, lock: Lock
-    ) -> RemotePool:
-        return remote_pool(portrait, _link(config, handle), config=config, lock=lock)
+    async def reconfigure(self, changes: dict[str, Any]) -> None:
+        """Serve's hook for `user_config`: load what it changes, warm it, switch, drain the rest."""
+        await self._bring_up(changed(self._config, changes), generation_of(changes))
+
+    async def _bring_up(self, config: ServiceConfig, generation: str) -> None:
+        local = _granted(config, [p for p in config.pools if p.label not in self._handles])
+        site = await asyncio.to_thread(survey, local)
+        self._metrics.describe_build(version=__version__, zoo=site.zoo_name, engine="ray")
+        assembled = await asyncio.to_thread(assemble, site, local, metrics=self._metrics)
+        portraits = [await _portrait(handle, generation) for handle in self._handles.values()]
+        same_zoo = [portrait for portrait in portraits if portrait.zoo == site.zoo_name]
+        remotes = [self._remote(portrait, config, assembled.lock) for portrait in same_zoo]
+        for pool in remotes:
+            watch(self._metrics, pool)
+        labels = [label.name for label in site.zoo.labels]
+        views = [view for portrait in same_zoo for view in portrait.views]
+        before = self._gateway.open(assembled, remotes, views, zoo=(site.zoo_name, labels))
+        retiring = asyncio.create_task(retire(before))
+        self._tasks.add(retiring)
+        retiring.add_done_callback(self._tasks.discard)
+
+    def _remote(self, portrait: Portrait, config: ServiceConfig, lock: Lock) -> RemotePool:
+        link = _link(config, self._handles[portrait.label])
+        return remote_pool(portrait, link, config=config, lock=lock)
 
     def __serve_build_asgi_app__(self) -> App:
         return make_app(self._gateway)
@@ -111,26 +123,35 @@ class _Pool:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: ServiceConfig, pool: PoolConfig
     ) -> None:
-        sink = RaySink()
-        metrics = Metrics(sink)
-        self._flusher = Flusher(metrics, sink)
-        local = _granted(config, (pool,))
+        self._config = config
+        self._pool = pool
+        self._sink = RaySink()
+        self._metrics = Metrics(self._sink)
+        self._flushing = asyncio.create_task(Flusher(self._metrics, self._sink).run())
+        self._hosts = Generations(await self._host(config, NEW))
+
+    async def reconfigure(self, changes: dict[str, Any]) -> None:
+        """Serve's hook for `user_config`: the new generation beside the old until that is idle."""
+        host = await self._host(changed(self._config, changes), generation_of(changes))
+        self._hosts.add(host)
+
+    async def _host(self, config: ServiceConfig, generation: str) -> PoolHost:
+        local = _granted(config, [self._pool])
         site = await asyncio.to_thread(survey, local)
-        assembled = await asyncio.to_thread(assemble, site, local, metrics=metrics)
-        self._host = PoolHost(local, assembled)
-        self._flushing = asyncio.create_task(self._flusher.run())
+        assembled = await asyncio.to_thread(assemble, site, local, metrics=self._metrics)
+        return PoolHost(local, assembled, zoo=site.zoo_name, generation=generation)
 
     async def run(self, errand: Errand) -> Done | Failed:
-        return await self._host.run(errand)
+        return await self._hosts.of(errand.generation).run(errand)
 
     async def portrait(self) -> Portrait:
-        return self._host.portrait()
+        return self._hosts.newest.portrait()
 
     async def report(self, refused_ms: float) -> Report:
-        return self._host.report(refused_ms)
+        return self._hosts.newest.report(refused_ms)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        load = self._host.load()
+        load = self._hosts.newest.load()
         return {DEMAND: load.demand, WAIT_MS: load.wait_ms}
 
 
@@ -195,7 +216,18 @@ def _link(config: ServiceConfig, handle: DeploymentHandle) -> Link:
     )
 
 
-def _granted(config: ServiceConfig, pools: tuple[PoolConfig, ...]) -> ServiceConfig:
+async def _portrait(handle: DeploymentHandle, generation: str) -> Portrait:
+    """Once the pool serves what this ingress is about to."""
+    ask = by_value(handle, "portrait")
+    async with asyncio.timeout(GENERATION_TIMEOUT_S):
+        portrait = await ask()
+        while generation not in (NEW, portrait.generation):
+            await asyncio.sleep(0.1)
+            portrait = await ask()
+    return portrait  # type: ignore[no-any-return]
+
+
+def _granted(config: ServiceConfig, pools: Sequence[PoolConfig]) -> ServiceConfig:
     """Only these pools, and no more cores than Ray gave this replica."""
     given = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)) or 1
     limited = (pool.model_copy(update={"cpus": min(pool.cpus or given, given)}) for pool in pools)

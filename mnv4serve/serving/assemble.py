@@ -16,8 +16,8 @@ from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import Setting, make_policy
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
-from mnv4serve.serving.gateway import Assembled, PoolLike
 from mnv4serve.serving.pool import Pool, Resident
+from mnv4serve.serving.site import Assembled, PoolLike
 from mnv4serve.serving.slot import decoder
 
 REPLY_MS = 0.15

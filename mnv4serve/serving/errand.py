@@ -14,6 +14,8 @@ class Errand:
     picture: Picture
     terms: Terms
     """The budget is what is left of it when the errand is sent, less the way back."""
+    generation: str = ""
+    """Of the pool that it was planned for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,11 @@ class Portrait:
     """What a pool is: enough to predict it from elsewhere."""
 
     label: str
+    zoo: str
     views: tuple[ArmView, ...]
     timings: dict[str, dict[int, Timing]]
     decode: DecodeCost
     slots: int
     max_queue: int
+    generation: str = ""
+    """Changes with what the pool serves."""

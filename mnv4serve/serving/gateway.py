@@ -6,10 +6,9 @@ receive -> read the picture's header -> plan -> wait in the pool's queue -> plan
 
 import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from threading import Lock
-from typing import Protocol
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import (
@@ -27,49 +26,19 @@ from mnv4serve.domain import (
 )
 from mnv4serve.errors import Cancelled, Draining, Internal, NotReady, ServeError, code
 from mnv4serve.images import read_header, top_k
-from mnv4serve.profiler import Profile
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Rules, admit, arrived
 from mnv4serve.router.refusal import RefusalKind
 from mnv4serve.serving.frontier import LiveView, live_views, pool_views
-from mnv4serve.serving.pool import Lost, Pool, Ran
+from mnv4serve.serving.pool import Lost, Ran
 from mnv4serve.serving.refusals import error_of, outcome_of
-from mnv4serve.serving.slot import Decode, now_ms
+from mnv4serve.serving.site import Assembled, PoolLike, Site
+from mnv4serve.serving.slot import now_ms
 from mnv4serve.serving.traffic import Traffic
 from mnv4serve.serving.wire import State
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """What a gateway needs to take work."""
-
-    pools: tuple[Pool, ...]
-    views: tuple[ArmView, ...]
-    """Every profiled arm, resident or not."""
-    decode: Decode
-    lock: Lock
-    """The one that the pools share: it guards all that the router decides from."""
-    profiles: tuple[Profile, ...] = ()
-    """Of the pools, in their order."""
-
-
-class PoolLike(Protocol):
-    """A pool of this process, or one in another behind a hop."""
-
-    routing: planner.Pool
-    up: bool
-    """Whether it takes work; its arms are down while it does not."""
-
-    def refused(self, picture: Picture, /) -> None: ...
-    def start(self, decode: Decode, /) -> None: ...
-    def close(self) -> None: ...
-
-    async def run(self, job: Job, image: bytes) -> Ran:
-        """Raises ServeError, or Lost where another pool may take the request."""
-        ...
 
 
 class Gateway:
@@ -85,8 +54,6 @@ class Gateway:
         metrics_text: Callable[[], bytes] | None,
     ) -> None:
         self.config = config
-        self.zoo_name = zoo_name
-        self.labels = tuple(labels)
         self.metrics_text = metrics_text
         self.state: State = "starting"
         self.not_ready_reason = "arms are being built, loaded and measured"
@@ -94,8 +61,7 @@ class Gateway:
         self._traffic = Traffic()
         self._rules = Rules(config.on_time_target, config.late_limit_ms)
         self._ids = itertools.count()
-        self._pools: Mapping[str, PoolLike] = {}
-        self._views: tuple[ArmView, ...] = ()
+        self._site = Site(zoo_name, tuple(labels), {})
         self._lock = Lock()
 
     def open(
@@ -103,25 +69,43 @@ class Gateway:
         assembled: Assembled,
         remotes: Sequence[PoolLike] = (),
         remote_views: Sequence[ArmView] = (),
-    ) -> None:
-        """Take work from now on; only on the running event loop."""
+        *,
+        zoo: tuple[str, Sequence[str]] | None = None,
+    ) -> tuple[PoolLike, ...]:
+        """Take work with these pools from now on; only on the running event loop.
+
+        `zoo` names another one with its labels than until now. Returns the pools that were used
+        before: what is in flight finishes on them.
+        """
         pools: tuple[PoolLike, ...] = (*assembled.pools, *remotes)
         for pool in pools:
             pool.start(assembled.decode)
-        self._pools = {pool.routing.device: pool for pool in pools}
-        self._views = (*assembled.views, *remote_views)
+        zoo_name, labels = zoo or (self.zoo_name, self.labels)
+        before = self.pools
+        by_device = {pool.routing.device: pool for pool in pools}
+        views = (*assembled.views, *remote_views)
+        self._site = Site(zoo_name, tuple(labels), by_device, views)
         self._lock = assembled.lock
         self.state = "ready"
         self.not_ready_reason = ""
+        return before
+
+    @property
+    def zoo_name(self) -> str:
+        return self._site.zoo_name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._site.labels
 
     @property
     def pools(self) -> tuple[PoolLike, ...]:
         """The pools that take work; none before `open`."""
-        return tuple(self._pools.values())
+        return tuple(self._site.pools.values())
 
     def drain(self) -> None:
         """Go on serving, but report not ready so that callers go elsewhere."""
-        self.state = "draining" if self._pools else "stopped"
+        self.state = "draining" if self.pools else "stopped"
         self.not_ready_reason = "the service is shutting down"
 
     def refuse_new(self) -> None:
@@ -131,7 +115,7 @@ class Gateway:
     def close(self) -> None:
         """Stop the pools' threads and free their backends."""
         self.state = "stopped"
-        for pool in self._pools.values():
+        for pool in self.pools:
             pool.close()
 
     async def classify(self, call: Call) -> Reply:
@@ -139,7 +123,8 @@ class Gateway:
         try:
             self._check_state()
             picture = read_header(call.image, max_pixels=self.config.max_pixels)
-            return self._reply(call, await self._run(call, picture))
+            site = self._site
+            return self._reply(call, await self._run(call, picture), site)
         except ServeError as error:
             self.reject(call.transport, call.request_id, error, terms=call.terms)
             raise
@@ -157,7 +142,7 @@ class Gateway:
         while True:
             job = self._admit(call, picture, learn=True, without=tried)
             try:
-                return await self._pools[job.arm.device].run(job, call.image)
+                return await self._site.pools[job.arm.device].run(job, call.image)
             except Lost as lost:
                 tried.add(job.arm.device)
                 logger.warning("replanned", extra={"device": job.arm.device, "why": str(lost)})
@@ -172,8 +157,8 @@ class Gateway:
         """Every arm with what a typical photo would see now, the pools and the recent traffic."""
         now = now_ms()
         with self._lock:
-            up = [pool.routing for pool in self._pools.values() if pool.up]
-            arms = live_views(self._views, up, now_ms=now)
+            up = [pool.routing for pool in self.pools if pool.up]
+            arms = live_views(self._site.views, up, now_ms=now)
             pools = pool_views(up)
         return LiveView(arms, pools, self._traffic.recent(now_ms=now))
 
@@ -194,9 +179,10 @@ class Gateway:
     def replied(self, reply: Reply, transport: Transport, handed_over_ms: float) -> None:
         """Account for an answer, once it has been handed to the transport."""
         total_ms = handed_over_ms - reply.received_ms
-        predictor = self._pools[reply.plan.arm.device].routing.predictor
-        with self._lock:
-            predictor.observe_reply(total_ms - reply.stages.total_ms)
+        pool = self._site.pools.get(reply.plan.arm.device)
+        if pool is not None:  # else it has gone since
+            with self._lock:
+                pool.routing.predictor.observe_reply(total_ms - reply.stages.total_ms)
         outcome = Outcome.ON_TIME if total_ms <= reply.terms.budget_ms else Outcome.LATE
         stages = replace(reply.stages, total_ms=total_ms)
         self._account(Served(reply.request_id, transport, reply.terms, outcome, reply.plan, stages))
@@ -229,7 +215,7 @@ class Gateway:
             if isinstance(decision, Job):
                 return decision
             if learn and decision.kind in (RefusalKind.BUSY, RefusalKind.INFEASIBLE):
-                for pool in self._pools.values():
+                for pool in self.pools:
                     if pool.routing in routings:
                         pool.refused(picture)
         raise error_of(decision, call.terms)
@@ -238,20 +224,20 @@ class Gateway:
         """The pools that take work, and the arms of those that do not."""
         routings: list[planner.Pool] = []
         down: list[Arm] = []
-        for pool in self._pools.values():
+        for pool in self.pools:
             if pool.up and pool.routing.device not in without:
                 routings.append(pool.routing)
             else:
                 down.extend(pool.routing.arms)
         return routings, down
 
-    def _reply(self, call: Call, ran: Ran) -> Reply:
+    def _reply(self, call: Call, ran: Ran, site: Site) -> Reply:
         temperature = ran.plan.arm.temperature
-        predictions = top_k(ran.logits, self.labels, call.terms.top_k, temperature=temperature)
+        predictions = top_k(ran.logits, site.labels, call.terms.top_k, temperature=temperature)
         total_ms = now_ms() - call.received_ms
         return Reply(
             request_id=call.request_id,
-            zoo=self.zoo_name,
+            zoo=site.zoo_name,
             terms=call.terms,
             plan=ran.plan,
             stages=Stages(

@@ -17,10 +17,11 @@ from typing_extensions import override
 
 from mnv4serve.config import ServiceConfig, TlsConfig
 from mnv4serve.errors import BadConfig
-from mnv4serve.serving.gateway import Assembled, Gateway
+from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.grpc_api import make_server
 from mnv4serve.serving.http_api import make_app
 from mnv4serve.serving.http_protocol import WholeBodyProtocol
+from mnv4serve.serving.site import Assembled
 
 logger = logging.getLogger(__name__)
 

@@ -81,6 +81,11 @@ class Pool:
         self._closing = False
         self._slots: list[Slot] = []
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        return not self._entries
+
     def start(self, decode: Decode) -> None:
         """Start the slots' threads; only on the running event loop."""
         self._loop = asyncio.get_running_loop()

@@ -13,15 +13,19 @@ from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Rules, admit, arrived
 from mnv4serve.serving.autoscaling import Load
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
-from mnv4serve.serving.gateway import Assembled
 from mnv4serve.serving.refusals import error_of
+from mnv4serve.serving.site import Assembled
 from mnv4serve.serving.slot import now_ms
 
 
 class PoolHost:
     """One pool that takes errands from any number of ingresses."""
 
-    def __init__(self, config: ServiceConfig, assembled: Assembled) -> None:
+    def __init__(
+        self, config: ServiceConfig, assembled: Assembled, *, zoo: str, generation: str = ""
+    ) -> None:
+        self._zoo = zoo
+        self.generation = generation
         (self.pool,) = assembled.pools
         (self._profile,) = assembled.profiles
         self._views: tuple[ArmView, ...] = assembled.views
@@ -38,11 +42,13 @@ class PoolHost:
         routing = self.pool.routing
         return Portrait(
             label=routing.device,
+            zoo=self._zoo,
             views=self._views,
             timings=self._profile.timings,
             decode=self._profile.decode,
             slots=routing.ledger.slots,
             max_queue=routing.ledger.max_queue,
+            generation=self.generation,
         )
 
     def report(self, refused_ms: float = 0.0) -> Report:

@@ -53,16 +53,28 @@ class RemotePool:
     """One pool behind one hop."""
 
     def __init__(
-        self, routing: planner.Pool, ledger: SharedLedger, *, link: Link, lock: Lock
+        self,
+        routing: planner.Pool,
+        ledger: SharedLedger,
+        *,
+        link: Link,
+        lock: Lock,
+        generation: str = "",
     ) -> None:
         self.routing = routing
         self.up = True
         self._arms = {arm.id: arm for arm in routing.arms}
         self._ledger = ledger
         self._link = link
+        self._generation = generation
         self._lock = lock
         self._running: set[int] = set()
         self._refused_ms = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was sent from here is still out."""
+        return not self._running and not self._ledger.depth
 
     def start(self, _decode: Decode) -> None:
         """Watch the far end from now on; only on the running event loop."""
@@ -101,7 +113,8 @@ class RemotePool:
         """The far end has what is left, less half the hop and the reply."""
         predictor = self.routing.predictor
         left_ms = job.deadline_ms - now - 0.5 * predictor.hop_ms - predictor.reply_ms
-        return Errand(image, job.picture, replace(job.terms, budget_ms=max(0.1, left_ms)))
+        terms = replace(job.terms, budget_ms=max(0.1, left_ms))
+        return Errand(image, job.picture, terms, self._generation)
 
     async def _answer(self, errand: Errand, job: Job) -> Done | Failed:
         sending = asyncio.ensure_future(self._link.send(errand))
@@ -213,4 +226,4 @@ def remote_pool(portrait: Portrait, link: Link, *, config: ServiceConfig, lock: 
     ledger = SharedLedger(slots=portrait.slots, max_queue=config.max_queue)
     policy = make_policy(config.policy, Setting(arms, predictor, portrait.slots))
     routing = planner.Pool(portrait.label, arms, predictor, ledger, policy)
-    return RemotePool(routing, ledger, link=link, lock=lock)
+    return RemotePool(routing, ledger, link=link, lock=lock, generation=portrait.generation)

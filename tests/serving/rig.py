@@ -28,8 +28,9 @@ from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.predict import DecodeCost, Predictor
 from mnv4serve.router.schedule import Ledger
-from mnv4serve.serving.gateway import Assembled, Gateway
+from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.pool import Pool, Resident
+from mnv4serve.serving.site import Assembled
 from mnv4serve.serving.slot import decoder, now_ms
 
 LABELS = ("tench", "golf ball", "parachute")

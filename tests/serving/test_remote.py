@@ -13,9 +13,9 @@ from mnv4serve.images import read_header
 from mnv4serve.profiler import Profile
 from mnv4serve.router.predict import DecodeCost
 from mnv4serve.serving.errand import Done, Errand, Failed, Report
-from mnv4serve.serving.gateway import Assembled
 from mnv4serve.serving.pool_host import PoolHost
 from mnv4serve.serving.remote import Link, RemotePool, remote_pool
+from mnv4serve.serving.site import Assembled
 from mnv4serve.serving.slot import decoder
 from tests.fakes import eventually
 from tests.serving.rig import PREPROCESSING, Rig, call, rig
@@ -73,7 +73,7 @@ def _far(arm: Arm, service_ms: float) -> tuple[Rig, PoolHost]:
     view = ArmView(arm, service_ms, None, None, resident=True, on_frontier=True)
     lock = threading.Lock()
     assembled = Assembled((behind.pool,), (view,), decoder(PREPROCESSING), lock, (profile,))
-    return behind, PoolHost(ServiceConfig(), assembled)
+    return behind, PoolHost(ServiceConfig(), assembled, zoo="test")
 
 
 async def _pair(*, timeout_s: float = 0.2) -> Pair:
