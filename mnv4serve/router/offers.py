@@ -141,8 +141,12 @@ class _Offer:
         plan = plan_of(candidate, reason)
         terms = self._request.terms
         late_ms = self._rules.late_limit_ms if terms.on_miss is OnMiss.DEGRADE else 0.0
-        _, fast = self._fastest()
-        least = fast.after(0.0)
+        arm, alone = self._fastest()
+        margin_ms = self._predictor.margin_ms(alone, self._rules.on_time_target)
+        least_ms = alone.slot_ms
+        if self._predictor.batch_sizes:
+            least_ms = self._predictor.least_ms(arm, self._request.picture)
+            margin_ms += alone.slot_ms - least_ms
         return Job(
             id=self._request.id,
             arrived_ms=self._request.received_ms,
@@ -153,9 +157,9 @@ class _Offer:
             plan=plan,
             arms=tuple(arm for arm, _ in self.runs),
             expected_ms=candidate.estimate.slot_ms,
-            least_ms=least.slot_ms,
+            least_ms=least_ms,
             tier=1 if reason is Reason.DEGRADED else 0,
-            margin_ms=self._predictor.margin_ms(least, self._rules.on_time_target),
+            margin_ms=margin_ms,
         )
 
     def outlook(self) -> Outlook:

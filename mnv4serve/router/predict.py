@@ -9,16 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mnv4serve.domain import Arm, Picture, Timing
-from mnv4serve.router.learning import LONG, Drift, Recent, RunningQuantile
+from mnv4serve.router.learning import Drift, Recent, RunningQuantile
+from mnv4serve.router.prior import JITTER_MS, prior_ratios, worthwhile_batches
 
-JITTER_MS = 1.0
-"""Added to both sides of every ratio of durations, because a host's jitter is additive: 0.3 ms is
-usual whether a run takes 2 ms or 20, and must not count as 15 % for all of them."""
 PATIENCE = 64
 """Refusals without a run in between after which what was learnt begins to fade."""
 _TOLERANCE = 0.02
-_KNOTS = (0.0, 0.5, 0.9, 0.99, 1.0)
-_GOLDEN = 0.6180339887498949
 
 
 def dct_eighths(picture: Picture, resolution: int) -> int:
@@ -120,6 +116,8 @@ class Predictor:
             arm_id: {batch: by_batch[batch].p50_ms for batch in sorted(by_batch)}
             for arm_id, by_batch in timings.items()
         }
+        self.batch_sizes = worthwhile_batches(timings)
+        """Larger than one, at which some arm was measured to take less time for each picture."""
         self._decode = decode
         self._reply = RunningQuantile(reply_ms, share=0.9)
         self._hop = RunningQuantile(hop_ms, share=0.5)
@@ -128,7 +126,7 @@ class Predictor:
         self._format_drift: dict[str, Drift] = {}
         self._picture: Picture | None = None
         self._decodings_ms: dict[int, float] = {}
-        prior = _prior(timings)
+        prior = prior_ratios(timings)
         self._runs = Recent(prior)
         self._waits = Recent(prior)
         self._refused_in_a_row = 0
@@ -157,6 +155,15 @@ class Predictor:
             decode_ms *= drift.factor
         service_ms = self._profiled_ms(arm.id, batch) * slowdown * self._arm_drift[arm.id].factor
         return Estimate(wait_ms, decode_ms, service_ms, self._hop.value_ms, self._reply.value_ms)
+
+    def least_ms(self, arm: Arm, picture: Picture) -> float:
+        """Slot time for the picture alone, or its part of a batch where that is less."""
+        alone = self.expect(arm, picture, wait_ms=0.0)
+        services_ms = [
+            self.expect(arm, picture, wait_ms=0.0, batch=size).service_ms / size
+            for size in self.batch_sizes
+        ]
+        return alone.decode_ms + min([alone.service_ms, *services_ms])
 
     def on_time_probability(self, estimate: Estimate, remaining_ms: float) -> float:
         """The share of comparable runs that would be answered within the remaining time."""
@@ -278,34 +285,3 @@ class Predictor:
         if batch > sizes[above]:
             return by_batch[sizes[above]] * batch / sizes[above]
         return by_batch[sizes[above]]
-
-
-def _prior(timings: Mapping[str, Mapping[int, Timing]]) -> list[float]:
-    """Ratios as spread as the profile's own, every arm in turn."""
-    spreads = [_spread(by_batch[min(by_batch)]) for by_batch in timings.values()] or [(1.0, 1.0)]
-    return [
-        _ratio_at((index + 0.5) * _GOLDEN % 1.0, *spreads[index % len(spreads)])
-        for index in range(LONG)
-    ]
-
-
-def _spread(timing: Timing) -> tuple[float, float]:
-    """90th and 99th percentile over the median, within what is worth believing beforehand.
-
-    Decoding varies more than inference does, and a profile may have been taken on a busy host.
-    """
-    p99_ms = timing.p90_ms + 2.0 * (timing.p90_ms - timing.p50_ms)
-    if timing.p99_ms is not None:
-        p99_ms = timing.p99_ms
-    median_ms = timing.p50_ms + JITTER_MS
-    p90 = min(max((timing.p90_ms + JITTER_MS) / median_ms, 1.08), 1.25)
-    p99 = min(max((p99_ms + JITTER_MS) / median_ms, p90 + 0.12), 1.75)
-    return p90, p99
-
-
-def _ratio_at(share: float, p90: float, p99: float) -> float:
-    """A quantile, linear between those that are known; runs rarely beat the median by much."""
-    ratios = (1.5 - 0.5 * p90, 1.0, p90, p99, p99 + (p99 - p90) / 9.0)
-    right = max(1, bisect_left(_KNOTS, share))
-    part = (share - _KNOTS[right - 1]) / (_KNOTS[right] - _KNOTS[right - 1])
-    return ratios[right - 1] + (ratios[right] - ratios[right - 1]) * part

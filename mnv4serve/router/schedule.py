@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush, heapreplace
 
@@ -159,18 +159,18 @@ class Ledger:
             heapreplace(beside, beside[0] + job.least_ms)
         return wait_ms, False
 
-    def spare_ms(self, now_ms: float, least_ms: float, *, without: int) -> float:
-        """How much longer than the least a job may run that starts now and harm no one.
+    def spare_ms(self, now_ms: float, least_ms: float, *, without: Collection[int]) -> float:
+        """How much longer than the least a run may take that starts now and harm no one.
 
         Nobody is harmed when each waiting job that would be on time with its fastest arm stays so;
-        infinite where there is none. Needs an idle slot; `without` is the job itself, while it
-        still waits.
+        infinite where there is none. Needs an idle slot; `without` are the ids of the run's jobs,
+        which still wait.
         """
         free = self._free(now_ms)
         heapreplace(free, least_ms)
         spare_ms = math.inf
         for due_ms, _, job in self._queues[0]:
-            if job.id == without:
+            if job.id in without:
                 continue
             end_ms = free[0] + job.least_ms
             heapreplace(free, end_ms)

@@ -213,7 +213,7 @@ def test_spare_time_harms_nobody(
     running = running[: slots - 1]
     ledger = _ledger(jobs, slots=slots, running=running)
 
-    spare_ms = ledger.spare_ms(0.0, expected_ms, without=-1)
+    spare_ms = ledger.spare_ms(0.0, expected_ms, without=())
 
     likely = sorted((j for j in jobs if j.tier == 0), key=_order)
     on_time = _on_time(likely, first_ms=expected_ms, slots=slots, running=running)
@@ -279,7 +279,7 @@ def test_spare_time_keeps_margins_free() -> None:
     """What a waiting job needs beyond its expected time is not given away."""
     ledger = _ledger([job(1, deadline_ms=20.0, expected_ms=5.0, margin_ms=2.0)])
 
-    assert ledger.spare_ms(0.0, 4.0, without=-1) == pytest.approx(20.0 - 2.0 - 5.0 - 4.0)
+    assert ledger.spare_ms(0.0, 4.0, without=()) == pytest.approx(20.0 - 2.0 - 5.0 - 4.0)
 
 
 def test_next_expiry_skips_jobs_that_left() -> None:

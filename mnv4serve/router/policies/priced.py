@@ -3,33 +3,21 @@
 import math
 from collections.abc import Sequence
 
-from mnv4serve.router.forecast import Forecast, Outlook
+from mnv4serve.domain import Arm
 from mnv4serve.router.jobs import Job, Request, Run
+from mnv4serve.router.market import Market
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Spent
-from mnv4serve.router.price import Curve
+from mnv4serve.router.predict import Estimate, Spent
 
 HOPELESS = 0.02
 """Below this probability a job gives way, at dispatch, to work that can still be on time."""
-BACKLOG = 0.4
-"""Share of a typical budget that waiting work may take up before it counts as too much."""
-CAUTION = 0.25
-"""Standard deviations of what will arrive that are provided for."""
-_WINDOWS = 8
-"""Deadlines at which the queue is looked at; more of them change nothing."""
-_CURVE_LIFE = 64
-"""Decisions after which the curve of the arms is drawn anew."""
 
 
 class Priced:
     """Takes the arm worth most, where each costs the time that it keeps from other requests."""
 
     def __init__(self) -> None:
-        self._forecast: Forecast | None = None
-        self._curve: Curve | None = None
-        self._curve_age = 0
-        self.price = 0.0
-        """Accuracy per millisecond of slot time, as of the last decision."""
+        self.market = Market()
 
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
         least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
@@ -51,82 +39,63 @@ class Priced:
         best = max(candidate.on_time_probability for candidate in candidates)
         if best < HOPELESS and head.tier == 0 and len(jobs) > 1:
             return Order(shed=(head,))
-        return Order(self._choose(candidates, jobs, view).arm, (head,))
-
-    def observe_arrival(self, request: Request, *, now_ms: float) -> None:
-        if self._forecast is not None:
-            self._forecast.arrived(request.terms.budget_ms, now_ms)
-
-    def observe_run(self, run: Run, spent: Spent, *, now_ms: float) -> None:
-        """Nothing is learnt from runs that the predictor does not know."""
-
-    def _worth(self, candidate: Candidate) -> float:
-        return (candidate.arm.accuracy or 0.0) - self.price * candidate.estimate.slot_ms
-
-    def _choose(
-        self, candidates: Sequence[Candidate], jobs: Sequence[Job], view: View
-    ) -> Candidate:
-        curve = self._current_curve(jobs[0], view)
-        if self._forecast is None:
-            self._forecast = Forecast(curve.fastest_ms)
-        busy = [run.remaining_ms(view.now_ms) for run in view.ledger.running]
-        outlook = self._forecast.look(view.now_ms)
-        share_ms = math.inf
-        if outlook is not None:
-            share_ms = self._share_ms(outlook, jobs, busy, view)
-        self.price = curve.price(share_ms)
+        self.market.look(jobs, view)
         likely = [c for c in candidates if c.on_time_probability >= view.target]
         if not likely:
-            return max(candidates, key=lambda c: (c.on_time_probability, -c.estimate.slot_ms))
+            pick = max(candidates, key=lambda c: (c.on_time_probability, -c.estimate.slot_ms))
+            return Order(pick.arm, (head,))
+        alone = self._best_alone(head, likely, candidates, view)
+        if len(jobs) > 1 and view.predictor.batch_sizes:
+            return self._best_batch(jobs, alone, view)
+        return Order(alone.arm, (head,))
+
+    def observe_arrival(self, request: Request, *, now_ms: float) -> None:
+        self.market.arrived(request, now_ms)
+
+    def observe_run(self, run: Run, spent: Spent, *, now_ms: float) -> None:
+        """The predictor learns from runs; nothing else has to."""
+
+    def _worth(self, candidate: Candidate) -> float:
+        return _accuracy(candidate.arm) - self.market.price * candidate.estimate.slot_ms
+
+    def _best_alone(
+        self,
+        head: Job,
+        likely: Sequence[Candidate],
+        candidates: Sequence[Candidate],
+        view: View,
+    ) -> Candidate:
+        """Among the arms that make no other job late; where all do, the fastest."""
         least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
-        spare_ms = view.ledger.spare_ms(view.now_ms, least_ms, without=jobs[0].id)
-        limit_ms = least_ms + spare_ms
-        next_free_ms = _next_free_ms(busy, view)
-        best, best_value = likely[0], -math.inf
+        limit_ms = least_ms + view.ledger.spare_ms(view.now_ms, least_ms, without=(head.id,))
+        best, best_value = None, -math.inf
         for candidate in likely:
             slot_ms = candidate.estimate.slot_ms
-            value = (candidate.arm.accuracy or 0.0) - self.price * slot_ms
-            if outlook is not None:
-                blocked = outlook.blocked(min(slot_ms, next_free_ms))
-                value -= curve.fastest_accuracy * blocked
-            if slot_ms > limit_ms:
-                value -= 1.0
-            if value > best_value:
+            value = _accuracy(candidate.arm) - self.market.cost(slot_ms)
+            if slot_ms <= limit_ms and value > best_value:
                 best, best_value = candidate, value
+        return best or fastest(likely)
+
+    def _best_batch(self, jobs: Sequence[Job], alone: Candidate, view: View) -> Order:
+        """The first job alone, or with those behind it where that is worth more.
+
+        A batch earns what all its members do; a member that is served apart would have earned what
+        the first one does alone.
+        """
+        best = Order(alone.arm, (jobs[0],))
+        apart = max(0.0, self._worth(alone))
+        best_value = _accuracy(alone.arm) - self.market.cost(alone.estimate.slot_ms)
+        for size in view.predictor.batch_sizes:
+            members = tuple(jobs[:size])
+            if len(members) < size:
+                break
+            for arm in _common(members):
+                estimate = view.together(arm, members)
+                value = size * _accuracy(arm) - self.market.cost(estimate.slot_ms)
+                value -= (size - 1) * apart
+                if value > best_value and _keeps_all(members, estimate, view):
+                    best, best_value = Order(arm, members), value
         return best
-
-    def _share_ms(
-        self, outlook: Outlook, jobs: Sequence[Job], busy: Sequence[float], view: View
-    ) -> float:
-        """Slot time for each request: the least over all deadlines, and in the long run."""
-        slots, n = view.ledger.slots, len(jobs)
-        forecast = self._forecast
-        assert forecast is not None
-        horizon_ms = forecast.typical_budget_ms
-        demand = n + outlook.within(horizon_ms) + CAUTION * outlook.spread(horizon_ms)
-        demand -= BACKLOG * horizon_ms * forecast.rate
-        taken_ms = sum(min(remaining_ms, horizon_ms) for remaining_ms in busy)
-        share_ms = (slots * horizon_ms - taken_ms) / demand if demand > 0.0 else math.inf
-        step = max(1, n // _WINDOWS)
-        for place in (*range(0, n, step), n - 1):
-            left_ms = jobs[place].deadline_ms - view.now_ms
-            if jobs[place].tier or left_ms <= 0.0:
-                continue
-            taken_ms = sum(min(remaining_ms, left_ms) for remaining_ms in busy)
-            here_ms = (slots * left_ms - taken_ms) / (place + 1 + outlook.due(left_ms))
-            share_ms = min(share_ms, here_ms)
-        return share_ms
-
-    def _current_curve(self, job: Job, view: View) -> Curve:
-        self._curve_age -= 1
-        if self._curve is None or self._curve_age < 0:
-            self._curve_age = _CURVE_LIFE
-            self._curve = Curve(
-                (view.predictor.expect(arm, job.picture, wait_ms=0.0).slot_ms, arm.accuracy)
-                for arm in view.arms
-                if arm.accuracy is not None
-            )
-        return self._curve
 
 
 def _squeezed(candidate: Candidate, wait_ms: float, request: Request, view: View) -> Candidate:
@@ -136,8 +105,23 @@ def _squeezed(candidate: Candidate, wait_ms: float, request: Request, view: View
     return Candidate(candidate.arm, run, view.predictor.squeezed_probability(run, left_ms))
 
 
-def _next_free_ms(busy: Sequence[float], view: View) -> float:
-    """When another slot could take a newcomer."""
-    if len(busy) < view.ledger.slots - 1:
-        return 0.0
-    return min(busy, default=math.inf)
+def _keeps_all(members: Sequence[Job], estimate: Estimate, view: View) -> bool:
+    """Whether a batch is likely on time for its members, and no worse for others than apart."""
+    if any(view.probability(estimate, job) < view.target for job in members):
+        return False
+    slot_ms = estimate.slot_ms
+    least_ms = min(slot_ms, sum(job.least_ms for job in members))
+    return slot_ms <= least_ms + view.ledger.spare_ms(
+        view.now_ms, least_ms, without=[job.id for job in members]
+    )
+
+
+def _common(members: Sequence[Job]) -> list[Arm]:
+    """The arms that every member may get."""
+    return [
+        arm for arm in members[0].arms if all(any(arm is one for one in j.arms) for j in members)
+    ]
+
+
+def _accuracy(arm: Arm) -> float:
+    return arm.accuracy or 0.0

@@ -5,8 +5,10 @@ from mnv4serve.domain import OnMiss, Reason
 from mnv4serve.router.jobs import Job
 from mnv4serve.router.planner import Pool, arrived, dispatch
 from mnv4serve.router.policies.priced import Priced
+from mnv4serve.router.predict import Predictor
 from tests.router.builders import (
     ARMS,
+    FREE,
     RULES,
     SERVICE_MS,
     admitted,
@@ -16,6 +18,7 @@ from tests.router.builders import (
     refused,
     request,
     started,
+    timing,
 )
 
 
@@ -51,7 +54,7 @@ def test_time_costs_nothing_while_there_is_plenty() -> None:
 
     decided = admitted([subject], request(40.0, received_ms=now_ms), now_ms=now_ms)
 
-    assert _priced(subject).price == 0.0
+    assert _priced(subject).market.price == 0.0
     assert (decided.arm, decided.plan.reason) == (ARMS[2], Reason.MOST_ACCURATE_ON_TIME)
 
 
@@ -78,7 +81,7 @@ def test_a_queue_makes_time_dear() -> None:
         now_ms = _stream(subject, gap_ms=5.0)
         jobs = [job(5000 + k, deadline_ms=now_ms + 40.0) for k in range(waiting)]
         started(_with_jobs(subject, jobs), now_ms)
-        prices.append(_priced(subject).price)
+        prices.append(_priced(subject).market.price)
 
     assert prices == sorted(prices)
     assert prices[0] < prices[-1]
@@ -147,3 +150,70 @@ def test_a_hopeless_job_is_given_up_for_others() -> None:
     assert step.run is not None
     assert step.run.id == 3
     assert [(one.id, one.tier) for one in subject.ledger.ready(4.9)] == [(2, 1)]
+
+
+def _batching(services_ms: Sequence[tuple[float, float]]) -> Pool:
+    """A pool whose arms take these times alone and as a batch of four."""
+    made = pool(ARMS, SERVICE_MS)
+    timings = {
+        one.id: {1: timing(alone_ms), 4: timing(batch_ms)}
+        for one, (alone_ms, batch_ms) in zip(ARMS, services_ms, strict=True)
+    }
+    return replace(made, predictor=Predictor(timings=timings, decode=FREE, reply_ms=0.1))
+
+
+def test_a_batch_runs_where_time_is_dear_and_all_are_on_time() -> None:
+    """Under a load that single runs could not carry, waiting jobs share one."""
+    subject = _batching([(1.0, 1.2), (3.0, 3.6), (9.0, 11.0)])
+    now_ms = _stream(subject, gap_ms=0.9)
+    _with_jobs(subject, [job(5000 + k, deadline_ms=now_ms + 30.0) for k in range(4)])
+
+    run = started(subject, now_ms)
+
+    assert run is not None
+    assert len(run.jobs) == 4
+    assert run.estimate.slot_ms > 0.0
+    assert all(plan.on_time_probability >= 0.95 for plan in run.plans)
+    assert subject.ledger.depth == 0
+
+
+def test_nothing_waits_for_a_batch_or_batches_what_gains_nothing() -> None:
+    """A job that is alone starts at once; batches that take as long as single runs are not made."""
+    alone = _batching([(1.0, 1.2), (3.0, 3.6), (9.0, 11.0)])
+    useless = _batching([(1.0, 4.0), (3.0, 12.0), (9.0, 36.0)])
+    sizes = []
+    for subject, waiting in ((alone, 1), (useless, 4)):
+        now_ms = _stream(subject, gap_ms=0.9)
+        _with_jobs(subject, [job(5000 + k, deadline_ms=now_ms + 30.0) for k in range(waiting)])
+        run = started(subject, now_ms)
+        assert run is not None
+        sizes.append(len(run.jobs))
+
+    assert sizes == [1, 1]
+
+
+def test_a_member_that_a_batch_would_make_late_keeps_it_from_running() -> None:
+    """A batch takes longer than one run, and the tightest member must still be on time."""
+    subject = _batching([(1.0, 3.0), (3.0, 9.0), (9.0, 27.0)])
+    now_ms = _stream(subject, gap_ms=0.9)
+    jobs = [job(5000 + k, deadline_ms=now_ms + (2.0 if k == 0 else 30.0)) for k in range(4)]
+    _with_jobs(subject, jobs)
+
+    run = started(subject, now_ms)
+
+    assert run is not None
+    assert [one.id for one in run.jobs] == [5000]
+
+
+def test_a_batch_keeps_to_what_every_member_allows() -> None:
+    """Only an arm that all members may get is taken for them."""
+    subject = _batching([(1.0, 1.2), (3.0, 3.6), (9.0, 11.0)])
+    now_ms = _stream(subject, gap_ms=0.9)
+    jobs = [job(5000 + k, deadline_ms=now_ms + 30.0) for k in range(4)]
+    _with_jobs(subject, jobs[:3])
+    subject.ledger.admit(replace(jobs[3], arms=ARMS[1:2]))
+
+    run = started(subject, now_ms)
+
+    assert run is not None
+    assert len(run.jobs) == 1 or run.arm == ARMS[1]
