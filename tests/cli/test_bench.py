@@ -55,8 +55,9 @@ async def test_one_seed_sends_the_same_load_twice(picture: Path) -> None:
         async with serving_http(gateway) as address:
             await invoke(address, "--image", str(picture), "--seed", "7", *SHORT)
 
-    first, second = ([call.terms.budget_ms for call in one.calls] for one in gateways)
-    assert first == second
+    first, second = (sorted(call.terms.budget_ms for call in one.calls) for one in gateways)
+    assert first == second  # sorted: connections may overtake each other
+    assert len(set(first)) > 2
 
 
 async def test_refusals_are_counted_and_missed() -> None:
