@@ -27,7 +27,7 @@ from loadtests.evaluate import simulated
 from loadtests.evaluate.ablations import REMOVED
 from loadtests.evaluate.contenders import OURS, Contender
 from loadtests.evaluate.document import render
-from loadtests.evaluate.grid import Plan, full, missing_traces, quick
+from loadtests.evaluate.grid import BATCHED, Plan, full, missing_traces, quick
 from loadtests.evaluate.in_time import Pace, model_turns, stub_turns
 from loadtests.evaluate.records import (
     LAYERS,
@@ -43,6 +43,8 @@ from loadtests.evaluate.tuning import tuned
 from loadtests.report import RESULTS, console, processor
 
 REPORT = "evaluation"
+REQUESTS, QUICK_REQUESTS = 6000, 1500
+FEWEST_REQUESTS = 2 * simulated.BLOCKS
 CALIBRATION_LOADS = (0.15, 0.3)
 BURST = Condition("prototype", "mixed", "bursts", 0.8)
 QUICK_PACE = Pace(seconds=4.0, loads=(0.5, 1.0), arrivals=("poisson",), seeds=1)
@@ -55,10 +57,11 @@ def main() -> int:
     if options.render:
         _write(_read(options.render), options.out)
         return 0
-    if options.requests < simulated.BLOCKS or min(options.seeds, options.jobs) < 1:
-        console.print("--requests must be 10 or more, --seeds and --jobs 1 or more")
+    requests = options.requests or (QUICK_REQUESTS if options.quick else REQUESTS)
+    if requests < FEWEST_REQUESTS or min(options.seeds, options.jobs) < 1:
+        console.print(f"--requests is {FEWEST_REQUESTS} or more, --seeds and --jobs 1 or more")
         return 2
-    plan = (quick if options.quick else full)(options.requests, options.seeds)
+    plan = (quick if options.quick else full)(requests, options.seeds)
     findings = Findings(made_by=_made_by(), notes=missing_traces())
     if SIMULATOR in options.layers:
         _simulate(findings, plan, jobs=options.jobs, bounds=options.bounds)
@@ -104,7 +107,7 @@ def _for_ablations(plan: Plan) -> list[Condition]:
     return [
         condition
         for condition in plan.conditions
-        if condition.table == "prototype"
+        if condition.table in ("prototype", BATCHED)
         and condition.budgets in ("mixed", "equal")
         and condition.arrivals in ("poisson", "gamma-cv4")
     ]
@@ -163,7 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--quick", action="store_true", help="few conditions, short runs")
     flags.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
-    flags.add_argument("--requests", type=int, default=6000, help="of one simulated run")
+    flags.add_argument(
+        "--requests", type=int, help=f"of one simulated run; {REQUESTS}, or {QUICK_REQUESTS}"
+    )
     flags.add_argument("--seeds", type=int, default=3)
     flags.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     flags.add_argument("--no-bounds", dest="bounds", action="store_false", help="skip the LP")

@@ -1,6 +1,5 @@
 """Our policy without one of its features at a time, and arms forced at random."""
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import cast
 from typing_extensions import override
 
 from mnv4serve.router.jobs import Job, Request, Run
+from mnv4serve.router.market import Market
 from mnv4serve.router.policies.heads import alone, bid_of
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.policy import Bid, Candidate, Order, Policy, View, fastest
@@ -53,17 +53,13 @@ class WithoutUncertainty(_Around):
 
     @override
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
-        sure = _sure(view)
         left_ms = request.deadline_ms - view.now_ms
-        certain = [
-            replace(c, on_time_probability=sure.probability_of(c.estimate, left_ms))
-            for c in candidates
-        ]
-        return self.inner.bid(certain, request, sure.view)
+        certain = [replace(c, on_time_probability=_sure(c.estimate, left_ms)) for c in candidates]
+        return self.inner.bid(certain, request, _believing(view))
 
     @override
     def order(self, jobs: Sequence[Job], view: View) -> Order:
-        return self.inner.order(jobs, _sure(view).view)
+        return self.inner.order(jobs, _believing(view))
 
 
 class WithoutLateBinding(_Around):
@@ -101,18 +97,35 @@ class WithoutAdmission(_Around):
         return self.inner.bid(candidates, request, view) or bid_of(fastest(candidates))
 
 
-class _Unpriced(Priced):
-    @override
-    def _share_ms(self, *_: object) -> float:
-        return math.inf
-
-
 class WithoutPrice(_Around):
-    """Slot time costs nothing: the most accurate arm that is on time and breaks no promise."""
+    """Slot time costs nothing: the most accurate arm on time that makes no other job late."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.inner = _Unpriced()
+        priced = Priced()
+        priced.market = cast("Market", _FreeMarket())
+        self.inner = priced
+
+
+class _FreeMarket:
+    price = 0.0
+
+    def arrived(self, request: Request, now_ms: float) -> None:
+        pass
+
+    def look(self, jobs: Sequence[Job], view: View) -> None:
+        pass
+
+    def cost(self, slot_ms: float) -> float:
+        del slot_ms
+        return 0.0
+
+
+class WithoutBatching(_Around):
+    """Knows of no batch that pays."""
+
+    @override
+    def order(self, jobs: Sequence[Job], view: View) -> Order:
+        return self.inner.order(jobs, _disguised(view, batch_sizes=()))
 
 
 class Forced:
@@ -136,30 +149,31 @@ class Forced:
         pass
 
 
-class _Sure:
-    """A predictor without doubt, and the view that shows it."""
+class _Disguised:
+    """A predictor with some of its answers replaced."""
 
-    def __init__(self, view: View) -> None:
-        self._predictor = view.predictor
-        self.view = replace(view, predictor=cast("Predictor", self))
+    def __init__(self, predictor: Predictor, answers: Mapping[str, object]) -> None:
+        self._predictor = predictor
+        self._answers = answers
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self._predictor, name)
+        return self._answers[name] if name in self._answers else getattr(self._predictor, name)
 
-    def on_time_probability(self, estimate: Estimate, remaining_ms: float) -> float:
-        return self.probability_of(estimate, remaining_ms)
 
-    @staticmethod
-    def probability_of(estimate: Estimate, remaining_ms: float) -> float:
-        return 1.0 if estimate.total_ms <= remaining_ms else 0.0
+def _disguised(view: View, **answers: object) -> View:
+    return replace(view, predictor=cast("Predictor", _Disguised(view.predictor, answers)))
+
+
+def _believing(view: View) -> View:
+    return _disguised(view, on_time_probability=_sure, squeezed_probability=_sure)
+
+
+def _sure(estimate: Estimate, remaining_ms: float) -> float:
+    return 1.0 if estimate.total_ms <= remaining_ms else 0.0
 
 
 def _emptied(view: View) -> View:
     return replace(view, ledger=Ledger(slots=view.ledger.slots, max_queue=1))
-
-
-def _sure(view: View) -> _Sure:
-    return _Sure(view)
 
 
 _REMOVED: Mapping[str, Callable[..., Policy]] = {
@@ -167,6 +181,7 @@ _REMOVED: Mapping[str, Callable[..., Policy]] = {
     "without uncertainty": WithoutUncertainty,
     "without price": WithoutPrice,
     "without late binding": WithoutLateBinding,
+    "without batching": WithoutBatching,
     "without shedding and refusing": WithoutShedding,
     "without refusing": WithoutAdmission,
 }

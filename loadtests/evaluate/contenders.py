@@ -31,6 +31,7 @@ MAKERS: Mapping[str, Callable[..., Policy]] = {
     "ramsis": Ramsis,
     **ABLATIONS,
 }
+BATCHING = ("clockwork", "slackfit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,11 @@ class Contender:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def make(self, setting: Setting) -> Policy:
-        """Anew for every pool."""
-        del setting
-        return MAKERS[self.name](**dict(self.settings))
+        """Anew for every pool; those that form batches are told which sizes were measured."""
+        settings = dict(self.settings)
+        if self.name in BATCHING:
+            settings["batches"] = (1, *setting.predictor.batch_sizes)
+        return MAKERS[self.name](**settings)
 
     @property
     def maker(self) -> MakePolicy:

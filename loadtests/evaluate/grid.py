@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadtests.asks import ROOT
 from loadtests.evaluate.records import NO_FAULT, Condition
-from mnv4serve.domain import Picture
+from mnv4serve.domain import Picture, Timing
 from mnv4serve.simulate.arrivals import Arrivals, Process
 from mnv4serve.simulate.budgets import PRESETS, Mixture, Range
 from mnv4serve.simulate.faults import parse_fault
@@ -35,6 +35,9 @@ FAULTS = {
     "every other arm misprofiled": "skew=1.5",
     "noisy neighbour": "neighbour=2@10-90",
 }
+BATCHED = "prototype with batches"
+"""Load 1 is what it carries without any."""
+BATCHES = (1, 2, 4, 8)
 IN_PAIRS = "gone and back"
 """A device may only vanish where there is another."""
 TUNING_SEED = 1000
@@ -63,6 +66,7 @@ def full(requests: int, seeds: int) -> Plan:
     grid = [
         *_grid("prototype", tuple(PRESETS), _known_arrivals(), FULL_LOADS),
         *_grid("imagenette", ("tight", "mixed"), ("poisson", "gamma-cv4"), FULL_LOADS),
+        *_grid(BATCHED, ("mixed", "equal"), ("poisson", "gamma-cv4"), FULL_LOADS),
         *_faulty((0.6, 1.0)),
     ]
     return Plan(tuple(grid), seeds, requests, 1, requests // 2, FULL_LOADS)
@@ -71,6 +75,7 @@ def full(requests: int, seeds: int) -> Plan:
 def quick(requests: int, seeds: int) -> Plan:
     """A few minutes' worth."""
     grid = _grid("prototype", ("mixed", "equal"), ("poisson", "gamma-cv4"), QUICK_LOADS)
+    grid += _grid(BATCHED, ("mixed",), ("poisson",), QUICK_LOADS)
     return Plan((*grid, *_faulty((0.8,))), seeds, requests, 1, requests // 2, QUICK_LOADS)
 
 
@@ -94,7 +99,24 @@ def register(name: str, bench: Bench) -> None:
 
 def bench_of(name: str) -> Bench:
     """A registered table, or else a shipped one."""
+    if name == BATCHED:
+        return Bench(_batched(_shipped("prototype")))
     return _BENCHES.get(name) or Bench(_shipped(name))
+
+
+def _batched(kind: Kind) -> Kind:
+    """The same arms where half of a run's time is spent once a batch, as on an accelerator."""
+    timings = {
+        arm_id: {size: times(by_batch[1], 0.5 + 0.5 * size) for size in BATCHES}
+        for arm_id, by_batch in kind.timings.items()
+    }
+    return replace(kind, timings=timings)
+
+
+def times(timing: Timing, factor: float) -> Timing:
+    """As spread as before, around a median that is longer by a factor."""
+    p99_ms = None if timing.p99_ms is None else timing.p99_ms * factor
+    return Timing(timing.p50_ms * factor, timing.p90_ms * factor, p99_ms, timing.n)
 
 
 @cache

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from loadtests.aio import precise_loop
 from loadtests.asks import EXAMPLE
 from loadtests.evaluate.contenders import Contender
+from loadtests.evaluate.grid import times
 from loadtests.evaluate.live import Shot, fire, prepare
 from mnv4serve.config import ServiceConfig
-from mnv4serve.domain import Arm, ArmView, Picture, Timing
+from mnv4serve.domain import Arm, ArmView, Picture
 from mnv4serve.router import planner
 from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import Setting
@@ -39,7 +40,7 @@ _LABELS = ("nothing",)
 def stretched(kind: Kind, factor: float = STRETCH) -> Kind:
     """The same arms, slower by a factor."""
     timings = {
-        arm_id: {size: _slower(timing, factor) for size, timing in by_batch.items()}
+        arm_id: {size: times(timing, factor) for size, timing in by_batch.items()}
         for arm_id, by_batch in kind.timings.items()
     }
     return replace(kind, timings=timings)
@@ -115,8 +116,3 @@ def decode(image: bytes, picture: Picture, arm: Arm) -> NDArray[np.uint8]:
 @cache
 def _photo() -> bytes:
     return EXAMPLE.read_bytes()
-
-
-def _slower(timing: Timing, factor: float) -> Timing:
-    p99_ms = None if timing.p99_ms is None else timing.p99_ms * factor
-    return Timing(timing.p50_ms * factor, timing.p90_ms * factor, p99_ms, timing.n)

@@ -49,7 +49,7 @@ def ablations(findings: Findings) -> str:
     return (
         "<h2>Without one feature at a time</h2><p>The whole policy less the policy without the "
         "feature, over all conditions below. A feature whose removal does not hurt is to be taken "
-        "out. Batching is not among them: no arm table here has batches that pay.</p>"
+        "out.</p>"
         + _table(["without", "gain (points)", "worst condition for it", "best condition", ""], rows)
     )
 

@@ -38,6 +38,15 @@ def test_a_stretched_bench_has_longer_budgets() -> None:
     assert slow_ms.budgets_ms == pytest.approx(4.0 * quick_ms.budgets_ms)
 
 
+def test_batches_pay_on_the_table_that_has_them() -> None:
+    """Eight requests together take less than eight times as long as one, and rivals may use it."""
+    kind = scenario(Condition(grid.BATCHED, "mixed", "poisson", 1.0), seed=0, requests=5)
+    device = kind.cluster.devices[0]
+    arm_id = device.arms[0].id
+
+    assert device.service_ms(arm_id, 8) < 0.7 * 8 * device.service_ms(arm_id)
+
+
 def test_an_absent_trace_is_left_out_and_said_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

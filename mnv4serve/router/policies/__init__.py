@@ -31,13 +31,13 @@ MakePolicy = Callable[[Setting], Policy]
 POLICIES: Mapping[str, MakePolicy] = {
     "priced": lambda _: Priced(),
     "static": lambda setting: Static(_middle(setting.arms)),
-    "clockwork": lambda setting: Clockwork(_middle(setting.arms)),
+    "clockwork": lambda setting: Clockwork(_middle(setting.arms), batches=_batches(setting)),
     "queue-blind": lambda _: QueueBlind(),
     "queue-aware": lambda _: QueueAware(),
     "late-binding": lambda _: LateBinding(),
     "infaas": lambda _: Infaas(),
     "model-switching": lambda _: ModelSwitching(),
-    "slackfit": lambda _: SlackFit(),
+    "slackfit": lambda setting: SlackFit(batches=_batches(setting)),
     "ramsis": lambda _: Ramsis(),
 }
 """Those that take parameters have them as they did well over the loads, not for any of them."""
@@ -55,3 +55,7 @@ def _middle(arms: Sequence[Arm]) -> str:
     """The arm in the middle by accuracy, the less accurate of two: what one would guess."""
     ranked = sorted(arms, key=lambda arm: (arm.accuracy or 0.0, arm.id))
     return ranked[(len(ranked) - 1) // 2].id
+
+
+def _batches(setting: Setting) -> tuple[int, ...]:
+    return 1, *setting.predictor.batch_sizes
