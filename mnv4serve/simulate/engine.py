@@ -168,10 +168,9 @@ class _Simulation:
         if device.running.get(run.id, (None,))[0] is not run:
             return  # the device was taken out meanwhile
         del device.running[run.id]
-        device.busy_ms += spent.run_ms
         self.end_ms = now_ms
         pool = device.pool
-        pool.ledger.finish(run.id, now_ms)
+        device.busy_ms += pool.ledger.finish(run.id, now_ms)
         self._dispatch(device, now_ms)
         learn(pool, run, spent, now_ms=now_ms)
         reply_ms = device.kind.reply_ms
@@ -222,9 +221,8 @@ class _Simulation:
         device.up = False
         group.refresh()
         lost = [job for run, _ in device.running.values() for job in run.jobs]
-        for run_id, (_, end_ms) in device.running.items():
-            device.pool.ledger.finish(run_id, now_ms)
-            device.busy_ms -= end_ms - now_ms
+        for run_id in device.running:
+            device.busy_ms += device.pool.ledger.finish(run_id, now_ms)
         device.running.clear()
         for job_id in device.waiting:
             device.pool.ledger.remove(job_id)

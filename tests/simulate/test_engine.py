@@ -237,6 +237,23 @@ def test_nothing_is_served_while_the_only_device_is_gone() -> None:
     assert found.on_time[share > 0.71].all()
 
 
+def test_a_device_that_is_gone_is_not_busy() -> None:
+    """An overloaded slot works whenever its device is there, also on what is then lost."""
+    subject = scenario(
+        kind((9.0, 0.8)),
+        rate_per_s=200.0,
+        noise=0.0,
+        budgets=PATIENT,
+        max_queue=2000,
+        faults=(parse_fault("gone@40-70"),),
+    )
+
+    found = simulate(subject, first_arm)
+
+    gone_ms = 0.3 * found.offered.horizon_ms
+    assert found.busy_ms.sum() == pytest.approx(found.horizon_ms - gone_ms, rel=0.01)
+
+
 def test_late_answers_are_no_answers_past_the_late_limit() -> None:
     """Requests that take late answers are late first and expired in a hopeless queue."""
     subject = scenario(
