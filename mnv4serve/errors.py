@@ -28,6 +28,7 @@
         ├── ArtifactMissing
         ├── ArtifactMismatch
         ├── BackendUnavailable
+        │   └── DeviceLost      it was there, failed, and is gone until the process is started anew
         ├── ProfileError
         ├── TrainError
         └── StorageError
@@ -214,6 +215,10 @@ class BackendUnavailable(SetupError):
         super().__init__(f"backend {backend} is not available: {reason}")
         self.backend = backend
         self.reason = reason
+
+
+class DeviceLost(BackendUnavailable):
+    """A device failed for good; its requests go elsewhere until the process is started anew."""
 
 
 class ProfileError(SetupError):
