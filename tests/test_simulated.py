@@ -11,9 +11,12 @@ from mnv4serve.build import build_artifact
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.host import Host, survey
+from mnv4serve.metrics import Metrics
+from mnv4serve.serving.assemble import assemble
 
 MODELS = Path(__file__).parents[1] / "models"
 EDGETPU = PoolConfig(device="edgetpu:simulated-pcie", backends=(BackendName.EDGETPU,))
+REAL = PoolConfig(device="edgetpu:0", backends=(BackendName.EDGETPU,))
 VARIANT = "conv_small_050@96"
 
 
@@ -37,10 +40,24 @@ def test_its_arms_are_marked(tmp_path: Path) -> None:
 
 def test_a_real_device_is_never_replaced(tmp_path: Path) -> None:
     """Without the name of a simulated device there is none, whatever else could be served."""
-    real = PoolConfig(device="edgetpu:0", backends=(BackendName.EDGETPU,))
-
-    host = site(tmp_path, PoolConfig(backends=(BackendName.LITERT,)), real)
+    host = site(tmp_path, PoolConfig(backends=(BackendName.LITERT,)), REAL)
 
     if host.availabilities[1].available:
         pytest.skip("this machine has an Edge TPU")
     assert {target.backend for target in host.targets} == {BackendName.LITERT}
+
+
+def test_a_device_that_is_missing_leaves_the_others_serving(
+    tiny_models: Path, tiny_state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service starts with the pools that can be opened and says which one was left out."""
+    pools = (PoolConfig(slots=1, threads=1, backends=(BackendName.ONNX,)), REAL)
+    config = ServiceConfig(models=tiny_models, state_dir=tiny_state, pools=pools)
+
+    assembled = assemble(survey(config), config, metrics=Metrics())
+
+    for pool in assembled.pools:
+        pool.close()
+    assert [pool.routing.device for pool in assembled.pools] == ["cpu"]
+    assert [record.message for record in caplog.records] == ["pool_left_out"]
+    assert vars(caplog.records[0])["pool"] == "edgetpu:0"

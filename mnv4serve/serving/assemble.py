@@ -1,13 +1,16 @@
 """From configuration to pools that are loaded, warm and measured."""
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 
 from mnv4serve.backends import Backend, open_backend
-from mnv4serve.config import ServiceConfig
+from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, ArmView
+from mnv4serve.errors import ArtifactMissing, BackendUnavailable
 from mnv4serve.host import Host, profiled, resident_views, walked
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Candidate, Profile, Progress
@@ -15,10 +18,13 @@ from mnv4serve.router import planner
 from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import Setting, make_policy
 from mnv4serve.router.predict import Predictor
+from mnv4serve.router.prior import worthwhile_batches
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.pool import Pool, Resident
 from mnv4serve.serving.site import Assembled, PoolLike
 from mnv4serve.serving.slot import decoder
+
+logger = logging.getLogger(__name__)
 
 REPLY_MS = 0.15
 """What handing over a reply is taken to cost until it has been observed."""
@@ -35,29 +41,57 @@ def assemble(
 ) -> Assembled:
     """Measure the host where it has no profile, load the resident set, warm it up.
 
-    Arms that `only` selects are loaded instead of the resident set, where there are any. Raises
-    ArtifactMissing, BackendUnavailable or ProfileError.
+    Arms that `only` selects are loaded instead of the resident set, where there are any. A pool
+    whose device cannot be used is left out with its reason. Raises ArtifactMissing or
+    BackendUnavailable where that leaves none, else ProfileError.
     """
     lock = Lock()
-    pools: list[Pool] = []
-    views: list[ArmView] = []
-    profiles: list[Profile] = []
-    for pool_config in config.pools:
-        candidates = host.loadable(pool_config)
-        profile = profiled(host, pool_config, candidates, quick=True, progress=progress)
-        candidates = walked(host, candidates, profile)
-        pool_views = resident_views(candidates, config, profile)
-        resident = [view.arm for view in pool_views if view.resident]
-        wanted = [view.arm for view in pool_views if only and only(view.arm)] or resident
-        residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
-        pool = _pool(pool_config.label, residents, profile=profile, config=config, lock=lock)
-        watch(metrics, pool)
-        pools.append(pool)
-        views += pool_views
-        profiles.append(profile)
+    opened: list[_Opened] = []
+    refused: list[ArtifactMissing | BackendUnavailable] = []
+    for pool in config.pools:
+        try:
+            opened.append(_open(host, config, pool, lock=lock, progress=progress, only=only))
+        except (ArtifactMissing, BackendUnavailable) as error:
+            logger.warning("pool_left_out", extra={"pool": pool.label, "reason": str(error)})
+            refused.append(error)
+    if not opened:
+        raise refused[0]
+    for one in opened:
+        watch(metrics, one.pool)
     own = {v.name: v.preprocessing for v in host.zoo.variants if v.preprocessing}
     decode = decoder(host.zoo.preprocessing, own)
-    return Assembled(tuple(pools), tuple(views), decode, lock, tuple(profiles))
+    views = tuple(view for one in opened for view in one.views)
+    profiles = tuple(one.profile for one in opened)
+    return Assembled(tuple(one.pool for one in opened), views, decode, lock, profiles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One pool, loaded and warm."""
+
+    pool: Pool
+    views: tuple[ArmView, ...]
+    profile: Profile
+
+
+def _open(
+    host: Host,
+    config: ServiceConfig,
+    pool: PoolConfig,
+    *,
+    lock: Lock,
+    progress: Progress | None,
+    only: Callable[[Arm], bool] | None,
+) -> _Opened:
+    candidates = host.loadable(pool)
+    profile = profiled(host, pool, candidates, quick=True, progress=progress)
+    candidates = walked(host, candidates, profile)
+    views = resident_views(candidates, config, profile)
+    resident = [view.arm for view in views if view.resident]
+    wanted = [view.arm for view in views if only and only(view.arm)] or resident
+    residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
+    made = _pool(pool.label, residents, profile=profile, config=config, lock=lock)
+    return _Opened(made, views, profile)
 
 
 def _pool(
@@ -101,7 +135,7 @@ def _load(
 
 
 def _loaded(candidate: Candidate, profile: Profile) -> Backend:
-    """An open backend whose every slot has run, so that no request pays for the first one."""
+    """An open backend whose every slot has run each batch size, so that no request pays for it."""
     backend = open_backend(
         candidate.artifact,
         device=candidate.device,
@@ -109,8 +143,9 @@ def _loaded(candidate: Candidate, profile: Profile) -> Backend:
         threads=profile.threads,
     )
     side = candidate.artifact.resolution
-    pixels = np.zeros((1, side, side, 3), np.uint8)
-    for slot in range(profile.slots):
-        for _ in range(WARM_UP_RUNS):
-            backend.infer(pixels, slot)
+    for size in (1, *worthwhile_batches(profile.timings)):
+        pixels = np.zeros((size, side, side, 3), np.uint8)
+        for slot in range(profile.slots):
+            for _ in range(WARM_UP_RUNS):
+                backend.infer(pixels, slot)
     return backend
