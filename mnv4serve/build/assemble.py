@@ -17,8 +17,6 @@ from mnv4serve.catalog import Catalog, File, Preprocessing, Variant, Zoo
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import BackendUnavailable, CatalogError, WeightsMismatch
 
-DEVICE = "cpu"
-
 
 def reference_model(catalog: Catalog, zoo: Zoo, variant: Variant) -> MobileNetV4:
     """The reference network of a variant with its weights, ready to evaluate."""
