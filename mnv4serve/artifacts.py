@@ -30,6 +30,7 @@ RUNTIMES: Mapping[BackendName, tuple[str, ...]] = {
     BackendName.ONNX: ("onnxruntime", "onnxruntime-gpu"),
     BackendName.LITERT: ("ai-edge-litert",),
     BackendName.EDGETPU: ("ai-edge-litert",),
+    BackendName.CUDA: ("torch",),
 }
 """Distributions that execute a backend's artifacts, the first installed one counts."""
 BUILT: Mapping[BackendName, tuple[Precision, ...]] = {
@@ -37,8 +38,14 @@ BUILT: Mapping[BackendName, tuple[Precision, ...]] = {
     BackendName.ONNX: (Precision.FP32, Precision.INT8),
     BackendName.LITERT: (Precision.INT8,),
     BackendName.EDGETPU: (Precision.INT8,),
+    BackendName.CUDA: (Precision.FP32, Precision.BF16, Precision.FP16),
 }
 """The precisions in which each backend's artifacts can be built."""
+SERVED_AS_IT_IS: Mapping[str, tuple[BackendName, ...]] = {
+    ".onnx": (BackendName.CPU, BackendName.ONNX),
+    ".tflite": (BackendName.LITERT,),
+}
+"""The backends of somebody else's network, by the kind of its file."""
 _CONVOLUTIONS_ONLY = frozenset({BackendName.LITERT, BackendName.EDGETPU})
 EDGETPU_COMPILER = "edgetpu_compiler"
 
@@ -96,6 +103,26 @@ def available_targets(variant: Variant, probes: Iterable[Availability]) -> tuple
     )
 
 
+def third_party_targets(
+    zoo: Zoo, variant: Variant, probes: Iterable[Availability]
+) -> tuple[Target, ...]:
+    """What somebody else's network can be served as on this host.
+
+    In the precision of its file, and where that is fp32 in bf16 as well.
+    """
+    assert variant.network is not None
+    own = variant.network.precision
+    wanted = (own, Precision.BF16) if own is Precision.FP32 else (own,)
+    backends = SERVED_AS_IT_IS[Path(zoo.checkpoint(variant.checkpoint).weights.path).suffix]
+    return tuple(
+        Target(variant.name, probe.backend, precision)
+        for probe in probes
+        if probe.available and probe.backend in backends
+        for precision in wanted
+        if precision in probe.precisions
+    )
+
+
 def unfit(zoo: Zoo, target: Target) -> str:
     """Why a variant has no place on a backend; empty where it has one."""
     architecture = zoo.checkpoint(zoo.variant(target.variant).checkpoint).architecture
@@ -127,11 +154,12 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
         "mean": preprocessing.mean,
         "std": preprocessing.std,
         "weights": checkpoint.weights.sha256,
-        "batch_norm": variant.batch_norm.sha256,
+        "batch_norm": variant.batch_norm.sha256 if variant.batch_norm else None,
         "ranges": _ranges(variant) if target.precision is Precision.INT8 else None,
         "pictures": zoo.pictures.sha256,
         "reference": variant.reference.sha256,
         **_compiler(target),
+        **({"network": variant.network.model_dump(mode="json")} if variant.network else {}),
     }
 
 
@@ -163,14 +191,17 @@ def find(state_dir: Path, zoo: Zoo, target: Target) -> Artifact | None:
 
 def artifact_at(path: Path, zoo: Zoo, target: Target) -> Artifact:
     """What a backend has to know to load a target's file."""
+    variant = zoo.variant(target.variant)
     return Artifact(
         path=path,
         backend=target.backend,
         precision=target.precision,
         variant=target.variant,
-        resolution=zoo.variant(target.variant).resolution,
+        resolution=variant.resolution,
         n_labels=len(zoo.labels),
         digest=digest_of(zoo, target),
+        network=variant.network,
+        preprocessing=zoo.preprocessing_of(variant.name) if variant.network else None,
     )
 
 

@@ -12,6 +12,9 @@ from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import CatalogError
 
 CATALOG_FILE = "catalog.toml"
+STEP = 32
+"""Our own networks halve a picture's side five times."""
+LARGEST = 1024
 Share = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Triple = tuple[float, float, float]
@@ -93,16 +96,41 @@ class Published(_Frozen):
     source: str
 
 
+class Network(_Frozen):
+    """Somebody else's network, served as it is: what it takes and what it gives.
+
+    Its file stands where a checkpoint has its weights.
+    """
+
+    input: str
+    layout: Literal["NCHW", "NHWC"]
+    colours: Literal["RGB", "BGR", "grey"] = "RGB"
+    number: Literal["float32", "float16", "uint8", "int8"]
+    """Format of the input."""
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    zero_point: int = 0
+    """A whole number of the input stands for `(number - zero_point) * scale`."""
+    output: str
+    gives: Literal["logits", "probabilities"]
+    label_offset: Annotated[int, Field(ge=0)] = 0
+    """Outputs before that of the first label, for example a background class."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """The only batch size it takes; None where it takes any."""
+    precision: Precision
+
+
 class Variant(_Frozen):
     """An architecture at an input resolution with trained weights."""
 
     name: str
     checkpoint: str
-    resolution: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    resolution: Annotated[int, Field(ge=8, le=2048)]
     preprocessing: Preprocessing | None = None
     """Where it differs from its zoo's."""
-    batch_norm: File
+    batch_norm: File | None = None
     """Batch-norm statistics re-estimated at this resolution, or published ones for them all."""
+    network: Network | None = None
+    """In the place of an architecture of ours with its statistics."""
     ranges: File | None = None
     """Quantisation ranges for int8, computed on real pictures; None where int8 is not offered."""
     ready: File | None = None
@@ -113,6 +141,23 @@ class Variant(_Frozen):
     """What logits are divided by so that probabilities are as often right as they say."""
     certified: tuple[Certified, ...] = ()
     published: Published | None = None
+
+    @model_validator(mode="after")
+    def _ours_or_not(self) -> Self:
+        if (self.network is None) == (self.batch_norm is None):
+            raise ValueError(f"variant {self.name} needs one of batch_norm and network")
+        if self.network is None and (
+            self.resolution % STEP or not STEP <= self.resolution <= LARGEST
+        ):
+            raise ValueError(f"variant {self.name} needs a resolution that is a multiple of {STEP}")
+        return self
+
+    @property
+    def statistics(self) -> File:
+        """Batch-norm statistics; raises CatalogError where the network is somebody else's."""
+        if self.batch_norm is None:
+            raise CatalogError(f"{self.name} is a ready-made network: it is served, not trained")
+        return self.batch_norm
 
     def accuracy(self, backend: BackendName, precision: Precision) -> float | None:
         """Certified accuracy of one of its artifacts, else the published one, None without both."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mnv4serve import artifacts
-from mnv4serve.artifacts import Target, available_targets
+from mnv4serve.artifacts import Target, available_targets, third_party_targets
 from mnv4serve.backends import Artifact, Availability, is_simulated, probe
-from mnv4serve.catalog import Catalog, Zoo, open_catalog
+from mnv4serve.catalog import Catalog, Variant, Zoo, open_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, ArmView, BackendName, Timing
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable, CatalogError
@@ -98,10 +98,16 @@ def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
     targets = dict.fromkeys(
         target
         for variant in zoo.variants
-        for target in available_targets(variant, usable)
+        for target in _offered(zoo, variant, usable)
         if not artifacts.unfit(zoo, target)
     )
     return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, tuple(targets))
+
+
+def _offered(zoo: Zoo, variant: Variant, usable: Sequence[Availability]) -> tuple[Target, ...]:
+    if variant.network is not None:
+        return third_party_targets(zoo, variant, usable)
+    return available_targets(variant, usable)
 
 
 def profiled(

@@ -11,9 +11,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mnv4serve.catalog import Network, Preprocessing
 from mnv4serve.domain import BackendName, Precision
 
-_NOT_YET = "this release serves cpu, onnx, litert and edgetpu"
+LEAST_PROBABILITY = 1e-7
+"""Added before probabilities become logits: of zero there is no logarithm."""
+LUMINANCE = (0.299, 0.587, 0.114)
+"""What each colour adds to the brightness of a grey picture (ITU-R 601)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,9 @@ class Artifact:
     n_labels: int
     digest: str
     """Hash of all that made the artifact."""
+    network: Network | None = None
+    preprocessing: Preprocessing | None = None
+    """Both of somebody else's network only."""
 
 
 class Backend(Protocol):
@@ -67,6 +74,16 @@ def open_backend(artifact: Artifact, *, device: str, slots: int, threads: int) -
     Raises BackendUnavailable where the runtime or the device is missing, ArtifactMismatch where
     the file is not what the artifact says.
     """
+    opened = _open(artifact, device=device, slots=slots, threads=threads)
+    batch = artifact.network.batch if artifact.network else None
+    if batch is None or artifact.backend is BackendName.LITERT:
+        return opened
+    from mnv4serve.backends.fixed_batch import FixedBatch  # noqa: PLC0415
+
+    return FixedBatch(opened, batch)
+
+
+def _open(artifact: Artifact, *, device: str, slots: int, threads: int) -> Backend:
     match artifact.backend:
         case BackendName.CPU:
             from mnv4serve.backends.cpu import CpuBackend  # noqa: PLC0415
@@ -79,15 +96,22 @@ def open_backend(artifact: Artifact, *, device: str, slots: int, threads: int) -
         case BackendName.LITERT:
             from mnv4serve.backends.litert import LitertBackend  # noqa: PLC0415
 
-            return LitertBackend(artifact, slots=slots, threads=threads)
+            if artifact.network is None:
+                return LitertBackend(artifact, slots=slots, threads=threads)
+            from mnv4serve.backends.litert_network import LitertNetwork  # noqa: PLC0415
+
+            return LitertNetwork(artifact, slots=slots, threads=threads)
         case BackendName.EDGETPU:
             from mnv4serve.backends.edgetpu import open_edgetpu  # noqa: PLC0415
 
             return open_edgetpu(artifact, device=device, slots=slots, threads=threads)
-        case BackendName.CUDA as name:
-            from mnv4serve.errors import BackendUnavailable  # noqa: PLC0415
+        case BackendName.CUDA:
+            from mnv4serve.backends import cuda_device  # noqa: PLC0415
 
-            raise BackendUnavailable(name, _NOT_YET)
+            cuda_device.require(device)
+            from mnv4serve.backends.cuda import open_cuda  # noqa: PLC0415  # imports torch
+
+            return open_cuda(artifact, device=device, slots=slots)
 
 
 def is_simulated(device: str) -> bool:
@@ -115,6 +139,6 @@ def probe(backend: BackendName, *, simulated: bool = False) -> Availability:
 
             return edgetpu.probe_simulated() if simulated else edgetpu.probe()
         case BackendName.CUDA:
-            return Availability(
-                backend, available=False, runtime="", devices=(), precisions=(), reason=_NOT_YET
-            )
+            from mnv4serve.backends import cuda_device  # noqa: PLC0415
+
+            return cuda_device.probe()

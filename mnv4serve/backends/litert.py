@@ -42,7 +42,10 @@ def interpreter_module() -> ModuleType:
 
 
 def probe() -> Availability:
-    """The runtime's version; it computes whole numbers on every processor."""
+    """The runtime's version; it computes alike on every processor.
+
+    Floats are for networks of other origin: our own are built as int8.
+    """
     try:
         interpreter_module()
     except BackendUnavailable as error:
@@ -59,7 +62,7 @@ def probe() -> Availability:
         available=True,
         runtime=f"ai-edge-litert {version('ai-edge-litert')}",
         devices=(DEVICE,),
-        precisions=(Precision.INT8,),
+        precisions=(Precision.FP32, Precision.INT8),
     )
 
 

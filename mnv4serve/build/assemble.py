@@ -9,13 +9,14 @@ from torch import Tensor
 from mnv4serve.arch.model import MobileNetV4, create_model, load_weights
 from mnv4serve.artifacts import Target
 from mnv4serve.build import verify
+from mnv4serve.build.cuda import cuda_model
 from mnv4serve.build.export import float_model, write_openvino
 from mnv4serve.build.graph import Graph, capture
 from mnv4serve.build.quantize import quantized_model
 from mnv4serve.build.ranges import Ranges, parse_ranges
 from mnv4serve.catalog import Catalog, File, Preprocessing, Variant, Zoo
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import BackendUnavailable, CatalogError, WeightsMismatch
+from mnv4serve.errors import CatalogError, WeightsMismatch
 
 
 def reference_model(catalog: Catalog, zoo: Zoo, variant: Variant) -> MobileNetV4:
@@ -26,15 +27,17 @@ def reference_model(catalog: Catalog, zoo: Zoo, variant: Variant) -> MobileNetV4
     except ValueError as error:
         raise CatalogError(f"checkpoint {checkpoint.name}: {error}") from error
     weights = _tensors(catalog, checkpoint.weights)
-    load_weights(model, weights, _tensors(catalog, variant.batch_norm))
+    load_weights(model, weights, _tensors(catalog, variant.statistics))
     return model.eval()
 
 
 def exported(catalog: Catalog, zoo: Zoo, target: Target) -> bytes:
-    """The model from which a target's artifact is made: .tflite for LiteRT, ONNX for the others."""
+    """The model from which a target's artifact is made: the one to load, or ONNX to convert."""
     variant = zoo.variant(target.variant)
     graph = capture(reference_model(catalog, zoo, variant), variant.resolution)
     preprocessing = zoo.preprocessing_of(variant.name)
+    if target.backend is BackendName.CUDA:
+        return cuda_model(graph, preprocessing, variant.resolution, target.precision)
     if target.precision is not Precision.INT8:
         return float_model(graph, preprocessing, variant.resolution)
     if variant.ranges is None:
@@ -78,8 +81,10 @@ def write(model: bytes, target: Target, folder: Path) -> tuple[Path, ...]:
             path = folder / "model.tflite"
             path.write_bytes(model)
             return path, *compile_beside(path)
-        case BackendName.CUDA as name:
-            raise BackendUnavailable(name, "this release builds for no GPU")
+        case BackendName.CUDA:
+            path = folder / "model.safetensors"
+            path.write_bytes(model)
+            return (path,)
 
 
 def assemble(

@@ -28,7 +28,7 @@ def starting_weights(
     """
     entry = catalog.zoos[zoo]
     checkpoint = entry.checkpoint(variant.checkpoint)
-    state = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.batch_norm))
+    state = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.statistics))
     used = entry.preprocessing_of(variant.name)
     if tuple(classes) != tuple(label.id for label in entry.labels):
         state |= {key: state[key][:0].clone() for key in CLASSIFIER}

@@ -102,12 +102,12 @@ def _teacher(teaching: Teaching) -> Teacher:
     catalog, zoo = teaching.catalog, teaching.zoo
     variant = zoo.variant(teaching.teacher)
     checkpoint = zoo.checkpoint(variant.checkpoint)
-    for file in (checkpoint.weights, variant.batch_norm):
+    for file in (checkpoint.weights, variant.statistics):
         catalog.read(file)
     return load_teacher(
         checkpoint.architecture,
         catalog.root / checkpoint.weights.path,
-        catalog.root / variant.batch_norm.path,
+        catalog.root / variant.statistics.path,
         resolution=variant.resolution,
         classes=len(zoo.labels),
     )

@@ -22,14 +22,14 @@ COMPILED = (
 )
 
 
-def test_probe_tells_version_and_int8() -> None:
-    """It runs int8 files on the processor and nothing else."""
+def test_probe_tells_version_and_precisions() -> None:
+    """It runs whole numbers and floats on the processor."""
     found = litert.probe()
 
     assert found.available
     assert found.runtime == f"ai-edge-litert {version('ai-edge-litert')}"
     assert found.devices == ("cpu",)
-    assert found.precisions == (Precision.INT8,)
+    assert found.precisions == (Precision.FP32, Precision.INT8)
 
 
 def test_logits_are_what_the_bare_interpreter_gives(int8_network: Path) -> None:
