@@ -26,6 +26,12 @@ from mnv4serve.serving.slot import MS_PER_S, Decode, Finished, Slot, Work, now_m
 
 logger = logging.getLogger(__name__)
 
+STUCK_MS = 1000.0
+STUCK_FACTOR = 20.0
+"""A run that takes longer than both, the second times what was expected, is taken to hang."""
+WATCH_S = 0.25
+"""How often it is looked for one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resident:
@@ -70,12 +76,16 @@ class Pool:
         residents: Sequence[Resident],
         rules: Rules,
         lock: Lock,
+        stuck_ms: float = STUCK_MS,
     ) -> None:
         self.routing = routing
         self.up = True
         self._backends = {resident.arm.id: resident.backend for resident in residents}
         self._rules = rules
         self._lock = lock
+        self._stuck_ms = stuck_ms
+        self._stuck: set[int] = set()
+        """Runs whose requests were given up."""
         self._entries: dict[int, _Entry] = {}
         self._runs: dict[int, Run] = {}
         self._closing = False
@@ -93,24 +103,28 @@ class Pool:
             Slot(index, decode=decode, report=self._finish)
             for index in range(self.routing.ledger.slots)
         ]
+        self._watch()
 
     def close(self) -> None:
         """Stop the slots after what they are executing, give up what waits, free the backends."""
         with self._lock:
             self._closing = True
-        for slot in self._slots:
-            slot.stop()
+        ended = [slot.stop() for slot in self._slots]
         for entry in self._entries.values():
             _settle(entry.done, Draining("the service is shutting down"))
-        for backend in self._backends.values():
-            backend.close()
+        if all(ended):  # a backend must not be freed under a run that hangs in it
+            for backend in self._backends.values():
+                backend.close()
 
     async def run(self, job: Job, image: bytes) -> Ran:
         """Queue an admitted job and wait for its result.
 
-        Raises Expired once its time has run out. When the caller is cancelled the job leaves the
-        queue, or its result is dropped where it is running already.
+        Raises Expired once its time has run out, Lost where the device does not answer. When the
+        caller is cancelled the job leaves the queue, or its result is dropped where it is running
+        already.
         """
+        if not self.up:
+            raise Lost("the device does not answer")
         entry = _Entry(job, image, self._loop.create_future())
         with self._lock:
             if not self.routing.ledger.admit(job):  # another thread took the last place
@@ -133,7 +147,7 @@ class Pool:
     def _withdraw(self, job: Job) -> None:
         with self._lock:
             if self.routing.ledger.remove(job.id):
-                del self._entries[job.id]
+                self._entries.pop(job.id, None)
 
     def _expire(self, entry: _Entry) -> None:
         if entry.done.done():
@@ -143,6 +157,29 @@ class Pool:
                 learn_expired(self.routing, entry.job, now_ms=now_ms())
         budget_ms = entry.job.terms.budget_ms
         entry.done.set_exception(Expired(f"no answer in time for a budget of {budget_ms:g} ms"))
+
+    def _watch(self) -> None:
+        """Give up runs that hang; with a run hanging on every slot the pool is down."""
+        if self._closing:
+            return
+        with self._lock:
+            now = now_ms()
+            for running in self.routing.ledger.running:
+                patience_ms = max(self._stuck_ms, STUCK_FACTOR * running.expected_ms)
+                if now - running.started_ms > patience_ms and running.run_id in self._runs:
+                    self._lose(self._runs.pop(running.run_id).jobs)
+                    self._stuck.add(running.run_id)
+            if self.up and len(self._stuck) == self.routing.ledger.slots:
+                self.up = False
+                logger.error("device_stuck", extra={"device": self.routing.device})
+                self._lose([entry.job for entry in self._entries.values()])
+        self._loop.call_later(min(WATCH_S, self._stuck_ms / MS_PER_S), self._watch)
+
+    def _lose(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.routing.ledger.remove(job.id)
+            entry = self._entries.pop(job.id)
+            self._report(entry, Lost("the device does not answer"))
 
     def _dispatch(self) -> None:
         """Give every idle slot its next run; the lock is held."""
@@ -176,11 +213,23 @@ class Pool:
     def _finish(self, finished: Finished) -> None:
         """Called on the slot's thread."""
         with self._lock:
-            run = self._runs.pop(finished.run_id)
+            run = self._runs.pop(finished.run_id, None)
+            if run is None:
+                self._recover(finished.run_id)
+                return
             entries = [self._entries.pop(job.id) for job in run.jobs]
             outcomes = self._outcomes(run, finished)
         for entry, outcome in zip(entries, outcomes, strict=True):
             self._report(entry, outcome)
+
+    def _recover(self, run_id: int) -> None:
+        """A run has ended after all that nobody waits for any more."""
+        self._stuck.discard(run_id)
+        self.routing.ledger.finish(run_id, now_ms())
+        if not self.up:
+            self.up = True
+            logger.warning("device_answers_again", extra={"device": self.routing.device})
+        self._dispatch()
 
     def _outcomes(self, run: Run, finished: Finished) -> list[Ran | Exception]:
         """What becomes of the run's jobs; a defect of ours ends them, not the slot."""

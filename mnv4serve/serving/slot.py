@@ -15,6 +15,8 @@ from mnv4serve.domain import Arm, Picture
 from mnv4serve.images import decode
 
 MS_PER_S = 1000.0
+STOP_S = 5.0
+"""How long a slot is waited for that may hang."""
 
 Decode = Callable[[bytes, Picture, Arm], NDArray[np.uint8]]
 """Encoded picture, its header and the arm -> uint8 RGB [resolution, resolution, 3]."""
@@ -78,10 +80,11 @@ class Slot:
         """Hand over the next run; only while the slot is idle."""
         self._inbox.put(work)
 
-    def stop(self) -> None:
-        """Let the thread end after the run it is executing."""
+    def stop(self) -> bool:
+        """Let the thread end after the run it is executing; whether it did."""
         self._inbox.put(None)
-        self._thread.join()
+        self._thread.join(timeout=STOP_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (work := self._inbox.get()) is not None:

@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,10 +26,11 @@ from mnv4serve.domain import (
 from mnv4serve.router import planner
 from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies.priced import Priced
+from mnv4serve.router.policy import Policy
 from mnv4serve.router.predict import DecodeCost, Predictor
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.gateway import Gateway
-from mnv4serve.serving.pool import Pool, Resident
+from mnv4serve.serving.pool import STUCK_MS, Pool, Resident
 from mnv4serve.serving.site import Assembled
 from mnv4serve.serving.slot import decoder, now_ms
 
@@ -95,6 +96,65 @@ def call(image: bytes | None = None, terms: Terms | None = None) -> Call:
     )
 
 
+def make_pool(
+    arms: Mapping[Arm, Mapping[int, float]],
+    *,
+    lock: threading.Lock,
+    slots: int = 1,
+    config: ServiceConfig | None = None,
+    policy: Policy | None = None,
+    stuck_ms: float = STUCK_MS,
+) -> tuple[Pool, dict[str, FakeBackend]]:
+    """A pool of `arms` with the milliseconds that each is profiled at, by batch size."""
+    config = config or ServiceConfig()
+    timings = {
+        arm.id: {size: Timing(ms, ms * 1.05, ms * 1.1, 50) for size, ms in by_batch.items()}
+        for arm, by_batch in arms.items()
+    }
+    backends = {arm.id: FakeBackend() for arm in arms}
+    routing = planner.Pool(
+        next(iter(arms)).device,
+        tuple(arms),
+        Predictor(timings=timings, decode=DecodeCost(0.5, 0, 0, 0, 0), reply_ms=0.1),
+        Ledger(slots=slots, max_queue=config.max_queue),
+        policy or Priced(),
+    )
+    pool = Pool(
+        routing,
+        residents=[Resident(arm, backends[arm.id]) for arm in arms],
+        rules=Rules(config.on_time_target, config.late_limit_ms),
+        lock=lock,
+        stuck_ms=stuck_ms,
+    )
+    return pool, backends
+
+
+def make_gateway(
+    pools: Sequence[Pool],
+    served: list[Served],
+    *,
+    lock: threading.Lock,
+    config: ServiceConfig | None = None,
+    opened: bool = True,
+) -> Gateway:
+    """A gateway over pools; must run on an event loop."""
+    gateway = Gateway(
+        config=config or ServiceConfig(),
+        zoo_name="test",
+        labels=LABELS,
+        observe=served.append,
+        metrics_text=lambda: b"",
+    )
+    views = tuple(
+        ArmView(arm, 1.0, None, None, resident=True, on_frontier=True)
+        for pool in pools
+        for arm in pool.routing.arms
+    )
+    if opened:
+        gateway.open(Assembled(tuple(pools), views, decoder(PREPROCESSING), lock))
+    return gateway
+
+
 def rig(
     arms: Mapping[Arm, float] | None = None,
     *,
@@ -102,37 +162,12 @@ def rig(
     config: ServiceConfig | None = None,
     opened: bool = True,
 ) -> Rig:
-    """`arms` with the milliseconds that each is profiled at; must run on an event loop."""
-    config = config or ServiceConfig()
+    """One pool of `arms` with the milliseconds that each is profiled at, and a gateway."""
     profiled_ms = arms or {FAST: 1.0, GOOD: 5.0}
-    timings = {arm.id: {1: Timing(ms, ms * 1.05, ms * 1.1, 50)} for arm, ms in profiled_ms.items()}
-    backends = {arm.id: FakeBackend() for arm in profiled_ms}
     lock = threading.Lock()
-    routing = planner.Pool(
-        "cpu",
-        tuple(profiled_ms),
-        Predictor(timings=timings, decode=DecodeCost(0.5, 0, 0, 0, 0), reply_ms=0.1),
-        Ledger(slots=slots, max_queue=config.max_queue),
-        Priced(),
-    )
-    pool = Pool(
-        routing,
-        residents=[Resident(arm, backends[arm.id]) for arm in profiled_ms],
-        rules=Rules(config.on_time_target, config.late_limit_ms),
-        lock=lock,
+    pool, backends = make_pool(
+        {arm: {1: ms} for arm, ms in profiled_ms.items()}, lock=lock, slots=slots, config=config
     )
     served: list[Served] = []
-    gateway = Gateway(
-        config=config,
-        zoo_name="test",
-        labels=LABELS,
-        observe=served.append,
-        metrics_text=lambda: b"",
-    )
-    views = tuple(
-        ArmView(arm, ms, None, None, resident=True, on_frontier=True)
-        for arm, ms in profiled_ms.items()
-    )
-    if opened:
-        gateway.open(Assembled((pool,), views, decoder(PREPROCESSING), lock))
+    gateway = make_gateway([pool], served, lock=lock, config=config, opened=opened)
     return Rig(gateway, pool, backends, served)
