@@ -234,6 +234,41 @@ def test_overload_does_not_spoil_work_that_was_promised() -> None:
     assert sum(r.on_time for r in likely) / len(likely) > 0.95
 
 
+def test_a_flood_of_impossible_budgets_leaves_no_trace() -> None:
+    """Each is refused from the estimates alone: nothing is queued, counted or learnt."""
+    subject = busy_pool([(50.0, 3.0)])
+    usual = admitted([subject], request(60.0))
+
+    for number in range(500):
+        impossible = request(0.2, id_=number, on_miss=OnMiss.REFUSE)
+        assert refused([subject], impossible).kind is RefusalKind.INFEASIBLE
+
+    assert subject.ledger.depth == 1
+    assert admitted([subject], request(60.0)) == usual
+
+
+def test_a_clock_that_jumps_back_harms_no_decision() -> None:
+    """Jobs admitted at a later time than now are still run, once each, on slots that are freed."""
+    subject = pool(ARMS, SERVICE_MS, slots=2)
+    for number, now_ms in enumerate((100.0, 50.0, 120.0, 20.0), start=1):
+        wanted = request(500.0, id_=number, received_ms=now_ms)
+        decided = admitted([subject], wanted, now_ms=now_ms)
+        arrived([subject], wanted, decided, now_ms=now_ms)
+        subject.ledger.admit(decided)
+
+    ran = []
+    for now_ms in (10.0, 5.0, 90.0, 30.0):
+        run = started(subject, now_ms)
+        assert run is not None
+        assert run.estimate.slot_ms > 0.0
+        subject.ledger.finish(run.id, now_ms - 1.0)
+        learn(subject, run, Spent(0.0, 1.0, 1.0), now_ms=now_ms - 1.0)
+        ran.append(run.id)
+
+    assert sorted(ran) == [1, 2, 3, 4]
+    assert subject.ledger.idle_slots == 2
+
+
 class _Result:
     def __init__(self, run: Run, end_ms: float) -> None:
         self.promised = run.jobs[0].plan.reason is not Reason.DEGRADED
