@@ -12,7 +12,6 @@ from mnv4serve.router.policy import (
     Policy,
     View,
     fastest,
-    most_accurate_on_time,
     plan_of,
 )
 from mnv4serve.router.predict import Estimate, Predictor
@@ -133,8 +132,11 @@ class _Offer:
         """Priced down where the policy passed over a better arm that was likely on time."""
         if reason is not Reason.MOST_ACCURATE_ON_TIME:
             return reason
-        best = most_accurate_on_time(self._candidates, target=self._rules.on_time_target)
-        passed_over = best is not None and _accuracy(best) > _accuracy(chosen)
+        taken, target = _accuracy(chosen), self._rules.on_time_target
+        passed_over = any(
+            candidate.on_time_probability >= target and _accuracy(candidate) > taken
+            for candidate in self._candidates
+        )
         return Reason.PRICED_DOWN if passed_over else reason
 
     def job(self, candidate: Candidate, reason: Reason) -> Job:

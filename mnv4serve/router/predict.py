@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mnv4serve.domain import Arm, Picture, Timing
 from mnv4serve.router.learning import Drift, Recent, RunningQuantile
@@ -56,9 +57,11 @@ def decode_features(picture: Picture, resolution: int) -> tuple[float, float, fl
     return 1.0, picture.n_bytes / 1e6, scaled, resolution * resolution / 1e6, other
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The expected latency of one arm for one picture, stage by stage."""
+class Estimate(NamedTuple):
+    """The expected latency of one arm for one picture, stage by stage.
+
+    A tuple, like every value that a single decision makes dozens of.
+    """
 
     wait_ms: float
     decode_ms: float
@@ -116,6 +119,7 @@ class Predictor:
             arm_id: {batch: by_batch[batch].p50_ms for batch in sorted(by_batch)}
             for arm_id, by_batch in timings.items()
         }
+        self._alone_ms = {arm_id: self._profiled_ms(arm_id, 1) for arm_id in timings}
         self.batch_sizes = worthwhile_batches(timings)
         """Larger than one, at which some arm was measured to take less time for each picture."""
         self._decode = decode
@@ -148,12 +152,14 @@ class Predictor:
 
     def expect(self, arm: Arm, picture: Picture, *, wait_ms: float, batch: int = 1) -> Estimate:
         """The expected latency, corrected by everything learnt so far."""
+        arm_id = arm.id
         slowdown = self._slowdown.factor
-        drift = self._format_drift.get(picture.format)
         decode_ms = self._decoding_ms(picture, arm.resolution) * slowdown
+        drift = self._format_drift.get(picture.format)
         if drift is not None:
             decode_ms *= drift.factor
-        service_ms = self._profiled_ms(arm.id, batch) * slowdown * self._arm_drift[arm.id].factor
+        profiled_ms = self._alone_ms[arm_id] if batch == 1 else self._profiled_ms(arm_id, batch)
+        service_ms = profiled_ms * slowdown * self._arm_drift[arm_id].factor
         return Estimate(wait_ms, decode_ms, service_ms, self._hop.value_ms, self._reply.value_ms)
 
     def least_ms(self, arm: Arm, picture: Picture) -> float:

@@ -1,5 +1,4 @@
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -48,7 +47,7 @@ def test_estimate_adds_up() -> None:
 
     assert estimate.total_ms == 31.0
     assert (estimate.slot_ms, estimate.run_ms) == (6.0, 14.0)
-    assert estimate.after(5.0) == replace(estimate, wait_ms=5.0)
+    assert estimate.after(5.0) == estimate._replace(wait_ms=5.0)
 
 
 def test_expectation_starts_from_the_profile() -> None:
