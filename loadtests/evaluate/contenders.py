@@ -93,7 +93,7 @@ def settings_to_try(
             "ramsis",
             budgets_ms=(tuple(budgets_ms),),
             window_ms=(200.0, 1000.0),
-            load_factor=(1.0, 1.25),
+            load_factor=(1.0, 1.5, 2.0),
         ),
     }
 

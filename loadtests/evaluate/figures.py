@@ -17,6 +17,7 @@ from loadtests.evaluate.comparison import (
     rivals,
 )
 from loadtests.evaluate.records import (
+    NO_FAULT,
     SIMULATOR,
     Bound,
     Condition,
@@ -55,8 +56,9 @@ def svg(figure: Figure) -> str:
 
 
 def effective_accuracy_by_load(results: Sequence[Result], bounds: Sequence[Bound]) -> str:
-    """One panel a family, one line a policy, the clairvoyant bound above them."""
-    groups = _families(results)
+    """One panel a family without faults, one line a policy, the clairvoyant bound above them."""
+    calm = [result for result in results if result.condition.fault == NO_FAULT]
+    groups = _families(calm)
     figure, axes = _panels(len(groups))
     for axis, (family, members) in zip(axes, groups.items(), strict=False):
         for name, points in _lines(results, members).items():
@@ -71,8 +73,15 @@ def effective_accuracy_by_load(results: Sequence[Result], bounds: Sequence[Bound
 
 
 def accuracy_against_on_time(results: Sequence[Result], loads: Sequence[float]) -> str:
-    """Where each policy stands: how often on time, and how accurate when it is."""
-    chosen = [c for c in conditions(results) if c.load in loads]
+    """Where each policy stands with mixed budgets: how often on time, how accurate when it is."""
+    chosen = [
+        condition
+        for condition in conditions(results)
+        if condition.load in loads
+        and condition.fault == NO_FAULT
+        and condition.budgets == "mixed"
+        and condition.arrivals in ("poisson", "gamma-cv4")
+    ]
     figure, axes = _panels(len(chosen))
     for axis, condition in zip(axes, chosen, strict=False):
         for name in [OURS, *rivals(results, condition)]:

@@ -21,7 +21,7 @@ class Infaas:
     """
 
     def __init__(
-        self, *, overload_ratio: float = 2.0, rest_ms: float = 1000.0, share: float = 1.0
+        self, *, overload_ratio: float = 1.5, rest_ms: float = 1000.0, share: float = 0.2
     ) -> None:
         self._overload_ratio = overload_ratio
         self._rest_ms = rest_ms

@@ -37,7 +37,7 @@ class Workload:
 class Grid:
     """How finely the state is told apart."""
 
-    longest: int = 20
+    longest: int = 16
     """Longer queues act as this one."""
     bins: int = 12
 

@@ -36,7 +36,7 @@ class Ramsis:
         budgets_ms: Sequence[float] = (),
         *,
         window_ms: float = 500.0,
-        load_factor: float = 1.0,
+        load_factor: float = 1.5,
         target: float = 0.95,
         grid: Grid | None = None,
     ) -> None:
@@ -44,6 +44,7 @@ class Ramsis:
         """Equally likely ones; learnt from the first requests where none are given."""
         self._rate = ArrivalRate(window_ms)
         self._load_factor = load_factor
+        """Above 1 it makes up for slacks that are not as independent as they are taken to be."""
         self._target = target
         self._grid = grid or Grid()
         self._seen_ms: list[float] = []

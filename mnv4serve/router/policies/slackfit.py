@@ -32,7 +32,7 @@ class SlackFit(Memoryless):
     """
 
     def __init__(
-        self, *, buckets: int = 16, margin: float = 1.0, batches: Sequence[int] = (1,)
+        self, *, buckets: int = 64, margin: float = 1.5, batches: Sequence[int] = (1,)
     ) -> None:
         self._buckets = buckets
         self._margin = margin

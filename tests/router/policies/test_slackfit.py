@@ -8,15 +8,17 @@ from tests.router.policies.desk import LARGE, MIDDLE, SMALL, Desk
 
 def test_slack_selects_the_bucket_below_it() -> None:
     """The slack of the request that is due first decides, in steps of a bucket."""
-    arms = [Desk(SlackFit(buckets=8)).serve(budget_ms) for budget_ms in (1.5, 5.0, 12.0)]
+    arms = [
+        Desk(SlackFit(buckets=8, margin=1.0)).serve(budget_ms) for budget_ms in (1.5, 5.0, 12.0)
+    ]
 
     assert arms == [SMALL, MIDDLE, LARGE]
 
 
 def test_few_buckets_are_cautious() -> None:
     """A wide bucket is taken only once the slack covers all of it."""
-    assert Desk(SlackFit(buckets=1)).serve(9.0) == SMALL
-    assert Desk(SlackFit(buckets=64)).serve(9.6) == LARGE
+    assert Desk(SlackFit(buckets=1, margin=1.0)).serve(9.0) == SMALL
+    assert Desk(SlackFit(buckets=64, margin=1.0)).serve(9.6) == LARGE
 
 
 def test_a_margin_asks_for_more_slack() -> None:
@@ -26,7 +28,7 @@ def test_a_margin_asks_for_more_slack() -> None:
 
 def test_the_largest_batch_of_the_bucket_is_run() -> None:
     """Within a bucket the batch goes before accuracy, and accuracy decides among equals."""
-    desk = _batching(SlackFit(buckets=2, batches=(1, 2, 4)))
+    desk = _batching(SlackFit(buckets=2, margin=1.0, batches=(1, 2, 4)))
     for _ in range(4):
         desk.arrive(12.0)
 
