@@ -12,6 +12,7 @@ from mnv4serve.artifacts import Target, digest_of, find, ingredients_of, ready_m
 from mnv4serve.backends import Artifact
 from mnv4serve.build.store import locked, publish
 from mnv4serve.catalog import Catalog, Zoo
+from mnv4serve.domain import BackendName
 from mnv4serve.errors import ArtifactMismatch, ArtifactMissing
 
 TOOLCHAIN = ("torch", "onnx", "safetensors")
@@ -62,15 +63,17 @@ def build_artifact(
     ready = None if force else find(state_dir, zoo, target)
     if ready:
         return ready
-    if ready_made(zoo, target) is None:
-        _require_toolchain(target)
+    if needed := _toolchain(zoo, target):
+        _require_toolchain(target, needed)
     with locked(state_dir):
         ready = None if force else find(state_dir, zoo, target)
         return ready or _build(catalog, zoo, target, state_dir)
 
 
 def _build(catalog: Catalog, zoo: Zoo, target: Target, state_dir: Path) -> Artifact:
-    if ready_made(zoo, target) is None:
+    if zoo.variant(target.variant).network is not None:
+        from mnv4serve.build.foreign.artifact import assemble as make  # noqa: PLC0415
+    elif ready_made(zoo, target) is None:
         from mnv4serve.build.assemble import assemble as make  # noqa: PLC0415  # imports torch
     else:
         from mnv4serve.build.ready import unpack as make  # noqa: PLC0415
@@ -89,13 +92,20 @@ def _build(catalog: Catalog, zoo: Zoo, target: Target, state_dir: Path) -> Artif
 
 def require_toolchain(purpose: str) -> None:
     """Raises ArtifactMissing where the build extra is not installed."""
-    missing = _missing()
+    missing = _missing(TOOLCHAIN)
     if missing:
         raise ArtifactMissing(f"{purpose} needs {missing[0]}: install mnv4serve[build]")
 
 
-def _require_toolchain(target: Target) -> None:
-    missing = _missing()
+def _toolchain(zoo: Zoo, target: Target) -> tuple[str, ...]:
+    """The packages that making a target's artifact needs."""
+    if zoo.variant(target.variant).network is not None:
+        return () if target.backend is BackendName.LITERT else ("onnx", "onnxruntime")
+    return TOOLCHAIN if ready_made(zoo, target) is None else ()
+
+
+def _require_toolchain(target: Target, needed: Iterable[str]) -> None:
+    missing = _missing(needed)
     if missing:
         raise ArtifactMissing(
             f"{target} is not built and {missing[0]} is not installed: install mnv4serve[build] "
@@ -103,5 +113,5 @@ def _require_toolchain(target: Target) -> None:
         )
 
 
-def _missing() -> list[str]:
-    return [name for name in TOOLCHAIN if find_spec(name) is None]
+def _missing(needed: Iterable[str]) -> list[str]:
+    return [name for name in needed if find_spec(name) is None]

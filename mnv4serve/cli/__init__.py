@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mnv4serve import __version__
 from mnv4serve.cli import (
+    add,
     bench,
     certify,
     classify,
@@ -48,6 +49,7 @@ for module in (
     distill,
     certify,
     pull,
+    add,
 ):
     module.register(app)
 
