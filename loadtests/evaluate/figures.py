@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -110,9 +111,11 @@ def regret_map(results: Sequence[Result], bounds: Sequence[Bound], policy: str =
     image = axis.imshow(grid, aspect="auto", cmap="magma_r", vmin=0.0)
     axis.set_xticks(range(len(loads)), [f"{load:g}" for load in loads])
     axis.set_yticks(range(len(groups)), [_title(family) for family in groups])
+    deepest = max((v for row in grid for v in row if not math.isnan(v)), default=0.0)
     for row, column in itertools.product(range(len(groups)), range(len(loads))):
-        if (value := grid[row][column]) == value:  # a NaN where nothing was run
-            axis.text(column, row, f"{value:.1f}", ha="center", va="center", color="grey")
+        if not math.isnan(value := grid[row][column]):  # where anything was run
+            shade = "white" if value > deepest / 2.0 else "black"
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=shade)
     axis.set_xlabel("load")
     axis.set_title(f"{policy}: points below the clairvoyant bound")
     figure.colorbar(image, ax=axis)
