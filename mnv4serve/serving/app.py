@@ -150,6 +150,10 @@ class _Pool:
     async def report(self, refused_ms: float) -> Report:
         return self._hosts.newest.report(refused_ms)
 
+    async def check_health(self) -> None:
+        """Serve's hook: a replica that raises is replaced, which a device lost for good needs."""
+        self._hosts.newest.check_health()
+
     async def record_autoscaling_stats(self) -> dict[str, float]:
         load = self._hosts.newest.load()
         return {DEMAND: load.demand, WAIT_MS: load.wait_ms}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mnv4serve.backends import Backend
 from mnv4serve.domain import Arm, Picture, Plan, Stages
-from mnv4serve.errors import Busy, Draining, Expired, Shed
+from mnv4serve.errors import Busy, DeviceLost, Draining, Expired, Shed
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Rules, dispatch, learn, learn_expired
@@ -80,6 +80,8 @@ class Pool:
     ) -> None:
         self.routing = routing
         self.up = True
+        self.lost = ""
+        """Why the device is gone until the process is started anew; empty while it is not."""
         self._backends = {resident.arm.id: resident.backend for resident in residents}
         self._rules = rules
         self._lock = lock
@@ -183,7 +185,7 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Give every idle slot its next run; the lock is held."""
-        while not self._closing:
+        while not (self._closing or self.lost):
             step = dispatch(self.routing, now_ms=now_ms(), rules=self._rules)
             for job in step.shed:
                 self._give_up(job)
@@ -218,15 +220,25 @@ class Pool:
                 self._recover(finished.run_id)
                 return
             entries = [self._entries.pop(job.id) for job in run.jobs]
+            self._notice(finished.results)
             outcomes = self._outcomes(run, finished)
         for entry, outcome in zip(entries, outcomes, strict=True):
             self._report(entry, outcome)
+
+    def _notice(self, results: Sequence[object]) -> None:
+        """Whether a device has failed for good: nothing more is run on it, what waits goes on."""
+        lost = next((str(result) for result in results if isinstance(result, DeviceLost)), "")
+        if not lost or self.lost:
+            return
+        self.up, self.lost = False, lost
+        logger.error("device_lost", extra={"device": self.routing.device, "reason": lost})
+        self._lose([entry.job for entry in self._entries.values() if entry.run is None])
 
     def _recover(self, run_id: int) -> None:
         """A run has ended after all that nobody waits for any more."""
         self._stuck.discard(run_id)
         self.routing.ledger.finish(run_id, now_ms())
-        if not self.up:
+        if not (self.up or self.lost):
             self.up = True
             logger.warning("device_answers_again", extra={"device": self.routing.device})
         self._dispatch()
@@ -254,6 +266,8 @@ class Pool:
 def _ran(run: Run, number: int, finished: Finished, now: float) -> Ran | Exception:
     """One job's result, or what it failed with."""
     result = finished.results[number]
+    if isinstance(result, DeviceLost):
+        return Lost(str(result))
     if isinstance(result, Exception):
         return result
     plan = run.plans[number]

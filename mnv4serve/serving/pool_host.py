@@ -8,7 +8,7 @@ from threading import Lock
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import ArmView
-from mnv4serve.errors import ServeError, code
+from mnv4serve.errors import ArmDown, ServeError, code
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Rules, admit, arrived
 from mnv4serve.serving.autoscaling import Load
@@ -52,12 +52,19 @@ class PoolHost:
         )
 
     def report(self, refused_ms: float = 0.0) -> Report:
-        """How the pool is now, told how much slot time an ingress has had to refuse for it."""
+        """How the pool is now, told how much slot time an ingress has had to refuse for it.
+
+        Raises ArmDown while its device does not answer, so that no ingress counts on it.
+        """
+        if not self.pool.up:
+            raise ArmDown(self.pool.lost or "the device does not answer")
         self._worked_ms += refused_ms
-        routing = self.pool.routing
-        with self._lock:
-            committed_ms = routing.ledger.committed_ms(now_ms())
-        return Report(self._replica, committed_ms, routing.ledger.slots, routing.predictor.slowdown)
+        return self._state()
+
+    def check_health(self) -> None:
+        """Raises ArmDown once the device is gone for good, which takes another process to mend."""
+        if self.pool.lost:
+            raise ArmDown(self.pool.lost)
 
     async def run(self, errand: Errand) -> Done | Failed:
         """Plan, queue and execute; what cannot be on time any more is not run as if it could."""
@@ -66,10 +73,10 @@ class PoolHost:
             job = self._admit(errand, received_ms)
             ran = await self.pool.run(job, errand.image)
         except ServeError as error:
-            return Failed(code(type(error)), str(error), self.report())
+            return Failed(code(type(error)), str(error), self._state())
         self._worked_ms += ran.stages.decode_ms + ran.stages.service_ms
         stages = replace(ran.stages, total_ms=now_ms() - received_ms)
-        return Done(ran.plan, stages, ran.logits.tobytes(), self.report())
+        return Done(ran.plan, stages, ran.logits.tobytes(), self._state())
 
     def load(self) -> Load:
         """What it was offered since the last time this was asked."""
@@ -83,6 +90,12 @@ class PoolHost:
     def close(self) -> None:
         """Stop the slots and free the backends."""
         self.pool.close()
+
+    def _state(self) -> Report:
+        routing = self.pool.routing
+        with self._lock:
+            committed_ms = routing.ledger.committed_ms(now_ms())
+        return Report(self._replica, committed_ms, routing.ledger.slots, routing.predictor.slowdown)
 
     def _admit(self, errand: Errand, received_ms: float) -> Job:
         request = Request(next(self._ids), errand.picture, errand.terms, received_ms)

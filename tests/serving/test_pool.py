@@ -10,7 +10,7 @@ import pytest
 from typing_extensions import override
 
 from mnv4serve.domain import Arm, Call, OnMiss, Outcome, Reply, Served, Terms
-from mnv4serve.errors import ArmDown, BadImage, Internal, Shed
+from mnv4serve.errors import ArmDown, BadImage, DeviceLost, Internal, Shed
 from mnv4serve.router.jobs import Job
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.policy import Order, Policy, View
@@ -108,6 +108,25 @@ async def test_one_slot_that_hangs_does_not_take_the_others_with_it() -> None:
 
         assert made.pools[0].up
         assert reply.plan.arm == FAST
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+async def test_a_device_that_is_lost_is_left_for_good(slots: int) -> None:
+    """What it held and what waited for it is answered by another; nothing is run on it again."""
+    async with _stand({FAST: {1: 1.0}}, {ELSEWHERE: {1: 30.0}}, slots=slots) as made:
+        backend = made.backends[FAST.id]
+        backend.error = DeviceLost("cuda", "the GPU failed: start the service again")
+        backend.gate.clear()
+        waiting = [asyncio.create_task(made.gateway.classify(call(terms=AMPLE))) for _ in range(4)]
+        await eventually(lambda: backend.calls == slots)
+        backend.gate.set()
+
+        replies = await asyncio.gather(*waiting)
+
+        assert {reply.plan.arm for reply in replies} == {ELSEWHERE}
+        assert not made.pools[0].up
+        assert "start the service again" in made.pools[0].lost
+        assert backend.calls == slots
 
 
 class _Together(Priced):

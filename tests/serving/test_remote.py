@@ -8,7 +8,7 @@ import pytest
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import Arm, ArmView, BackendName, OnMiss, Precision, Terms, Timing
-from mnv4serve.errors import ArmDown, Busy, Expired
+from mnv4serve.errors import ArmDown, Busy, DeviceLost, Expired
 from mnv4serve.images import read_header
 from mnv4serve.profiler import Profile
 from mnv4serve.router.predict import DecodeCost
@@ -198,4 +198,19 @@ async def test_a_request_expires_while_the_far_end_is_silent() -> None:
     with pytest.raises((Expired, Busy)):
         await pair.near.gateway.classify(call(terms=terms))
     assert pair.pool.routing.ledger.depth == 0
+    pair.close()
+
+
+async def test_a_device_that_the_far_end_has_lost_is_not_counted_on() -> None:
+    """Its requests are answered nearby, it stays out, and its replica asks to be replaced."""
+    pair = await _pair()
+    pair.far.backends[FAR.id].error = DeviceLost("onnx", "the GPU failed")
+
+    reply = await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+    await asyncio.sleep(0.05)
+
+    assert reply.plan.arm.id == NEAR.id
+    assert not pair.pool.up
+    with pytest.raises(ArmDown, match="the GPU failed"):
+        pair.wire.host.check_health()
     pair.close()
