@@ -30,6 +30,9 @@ from mnv4serve.router.walk import Marks, Walker, ties
 MEMORY_PER_FILE_BYTE = 3
 """A loaded artifact holds its weights again, packed for the processor, and its activations."""
 
+GPU_SLOTS = (4, 2, 1)
+"""Jobs at a time that are tried on a GPU: one decodes while another's kernels run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -149,9 +152,15 @@ def profiled(
 
 
 def _layouts(pool: PoolConfig, grant: int) -> tuple[Layout, ...]:
-    """What the configuration leaves to be measured; an Edge TPU takes one job at a time."""
+    """What the configuration leaves to be measured.
+
+    An Edge TPU takes one job at a time; what runs on a GPU needs no more than a thread to wait.
+    """
     if BackendName.EDGETPU in pool.backends:
         return (Layout(1, pool.threads or 1),)
+    if pool.device.startswith("cuda"):
+        slots = (pool.slots,) if pool.slots else tuple(n for n in GPU_SLOTS if n <= max(1, grant))
+        return tuple(Layout(n, pool.threads or 1) for n in slots)
     if pool.slots is not None and pool.threads is not None:
         return (Layout(pool.slots, pool.threads),)
     if pool.slots is not None:

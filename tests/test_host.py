@@ -10,7 +10,7 @@ from mnv4serve.catalog import load_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, BackendName, Precision, Timing
 from mnv4serve.errors import ArtifactMissing, CatalogError
-from mnv4serve.host import Host, profiled, resident_views, survey, walked
+from mnv4serve.host import Host, _layouts, profiled, resident_views, survey, walked
 from mnv4serve.profiler import Candidate, Profile
 from mnv4serve.readings import Reading, append_reading, encode_marks, log_of
 from mnv4serve.router.predict import DecodeCost
@@ -66,6 +66,22 @@ def test_configured_slots_are_part_of_what_is_measured(tiny_models: Path, tiny_s
     profile = profiled(site, pool, site.loadable(pool), quick=True)
 
     assert (profile.slots, profile.threads) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("pool", "grant", "expected"),
+    [
+        (PoolConfig(device="cuda:0"), 16, [(4, 1), (2, 1), (1, 1)]),
+        (PoolConfig(device="cuda:0"), 2, [(2, 1), (1, 1)]),
+        (PoolConfig(device="cuda:0", slots=3), 16, [(3, 1)]),
+        (PoolConfig(device="cpu"), 4, [(4, 1), (2, 2), (1, 4)]),
+    ],
+)
+def test_a_gpu_needs_few_slots_and_no_threads(
+    pool: PoolConfig, grant: int, expected: list[tuple[int, int]]
+) -> None:
+    """Its jobs wait for the device, so cores are not divided among them."""
+    assert [(layout.slots, layout.threads) for layout in _layouts(pool, grant)] == expected
 
 
 def test_the_resident_set_respects_its_limit(tiny_models: Path, tiny_state: Path) -> None:

@@ -17,12 +17,12 @@ from mnv4serve.artifacts import Manifest, Target, folder_of, read_manifest
 from mnv4serve.backends import Artifact, open_backend
 from mnv4serve.build import build_artifact
 from mnv4serve.build.confidence import calibration_error
+from mnv4serve.build.verify import device_for
 from mnv4serve.catalog import Catalog, Label, Preprocessing
 from mnv4serve.errors import CatalogError
 from mnv4serve.evaluation import Read, Score, evaluate, labelled_files, reader
 from mnv4serve.readings import Reading, append_reading, encode_marks, load_readings
 
-DEVICE = "cpu"
 SLOTS = 2
 DEV_SHARE = 10
 
@@ -116,7 +116,8 @@ class Judge:
 
     def _score(self, catalog: Catalog, artifact: Artifact, files: Files) -> Score:
         preprocessing = catalog.zoos[self.zoo].preprocessing_of(artifact.variant)
-        with closing(open_backend(artifact, device=DEVICE, slots=SLOTS, threads=1)) as backend:
+        device = device_for(artifact.backend)
+        with closing(open_backend(artifact, device=device, slots=SLOTS, threads=1)) as backend:
             return evaluate(
                 backend,
                 files,

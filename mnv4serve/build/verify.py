@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnv4serve.artifacts import Target, artifact_at
-from mnv4serve.backends import Backend, open_backend
+from mnv4serve.backends import Backend, open_backend, probe
 from mnv4serve.catalog import Catalog, File, Preprocessing, Variant, Zoo
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMismatch, CatalogError
@@ -149,8 +149,14 @@ def prove(catalog: Catalog, zoo: Zoo, target: Target, path: Path) -> float:
     variant = zoo.variant(target.variant)
     proof, allowed = evidence(catalog, zoo, variant), limit(variant, target)
     artifact = artifact_at(path, zoo, target)
-    with closing(open_backend(artifact, device=DEVICE, slots=1, threads=1)) as backend:
+    device = device_for(target.backend)
+    with closing(open_backend(artifact, device=device, slots=1, threads=1)) as backend:
         return check(backend, target, proof, allowed=allowed)
+
+
+def device_for(backend: BackendName) -> str:
+    """Where a backend's artifacts are proven and judged: the first device that it finds."""
+    return (*probe(backend).devices, DEVICE)[0]
 
 
 def _array(catalog: Catalog, file: File, key: str) -> NDArray[Any]:

@@ -139,7 +139,7 @@ def _measured(site: Host, loadable: Candidate, files: Sequence[tuple[Path, int]]
     """What an arm answers to pictures, on as many slots as there are cores."""
     slots = cpu_grant(None)
     preprocessing = site.zoo.preprocessing_of(loadable.arm.variant)
-    opened = open_backend(loadable.artifact, device=loadable.arm.device, slots=slots, threads=1)
+    opened = open_backend(loadable.artifact, device=loadable.device, slots=slots, threads=1)
     try:
         with progress_bar(f"evaluating {loadable.arm.id}") as advance:
             return evaluate(

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from mnv4serve.backends import Artifact, Backend, open_backend
+from mnv4serve.backends.cuda_buckets import BUCKETS
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import Arm, Timing
 from mnv4serve.errors import ProfileError
@@ -105,9 +106,16 @@ def measure_host(
 
 
 def _timings(candidate: Candidate, layout: Layout, *, quick: bool) -> dict[int, Timing]:
-    sizes = QUICK_BATCH_SIZES if quick else BATCH_SIZES
+    sizes = _batch_sizes(candidate.device, quick=quick)
     with closing(_open(candidate, layout)) as backend:
         return profile_arm(backend, candidate.arm, batch_sizes=sizes, quick=quick)
+
+
+def _batch_sizes(device: str, *, quick: bool) -> tuple[int, ...]:
+    """On a GPU every bucket is there anyway, and batches are what it is good at."""
+    if device.startswith("cuda"):
+        return BUCKETS
+    return QUICK_BATCH_SIZES if quick else BATCH_SIZES
 
 
 def _layout(

@@ -9,7 +9,7 @@ from mnv4serve.backends import probe
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import Arm, BackendName, Precision
 from mnv4serve.errors import ProfileError
-from mnv4serve.profiler import Candidate, Layout, load, measure_host, save
+from mnv4serve.profiler import Candidate, Layout, _batch_sizes, load, measure_host, save
 
 HALF = (0.5, 0.5, 0.5)
 SQUASH = Preprocessing(resize="squash", mean=HALF, std=HALF)
@@ -70,6 +70,12 @@ def test_a_configured_layout_is_taken_as_given(candidates: list[Candidate]) -> N
     )
 
     assert (profile.slots, profile.threads) == (1, 2)
+
+
+def test_batches_on_a_gpu_are_measured_even_when_it_has_to_be_quick() -> None:
+    """Each batch size that has a graph of its own; the name of the device decides."""
+    assert _batch_sizes("cuda:1", quick=True) == (1, 2, 4, 8, 16, 32)
+    assert _batch_sizes("cpu", quick=True) == (1,)
 
 
 def test_nothing_to_measure_is_an_error() -> None:
