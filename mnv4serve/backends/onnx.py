@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv4serve.backends import Artifact, Availability
+from mnv4serve.backends import Artifact, Availability, onnx_cuda
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMismatch, ArtifactMissing, BackendUnavailable
 
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-_CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 _SILENT = 4
 
@@ -72,7 +71,7 @@ def probe() -> Availability:
             precisions=(),
             reason=error.reason,
         )
-    gpus = sum(device.ep_name == _CUDA for device in runtime.get_ep_devices())
+    gpus = sum(device.ep_name == onnx_cuda.PROVIDER for device in runtime.get_ep_devices())
     return Availability(
         BackendName.ONNX,
         available=True,
@@ -93,6 +92,7 @@ class OnnxBackend:
         self._shape = (artifact.resolution, artifact.resolution, 3)
         self._session = _open_session(artifact, device=device, threads=threads)
         self._check()
+        self._gpu = self._lanes_on(device) if device.startswith("cuda") else None
         self._lanes: dict[tuple[int, int], _Lane] = {}
 
     def infer(self, pixels: NDArray[np.uint8], slot: int = 0) -> NDArray[np.float32]:
@@ -101,6 +101,9 @@ class OnnxBackend:
             side = self._artifact.resolution
             wanted = f"they must be uint8 [N, {side}, {side}, 3]"
             raise ValueError(f"pixels are {pixels.dtype} {list(pixels.shape)}: {wanted}")
+        if self._gpu:
+            self._require(slot, len(pixels))
+            return self._gpu.infer(pixels)
         lane = self._lanes.get((slot, len(pixels))) or self._lane(slot, len(pixels))
         lane.pixels[...] = pixels
         self._session.run_with_iobinding(lane.binding)
@@ -110,13 +113,24 @@ class OnnxBackend:
         """Free the session and its buffers."""
         self._slots = 0
         self._lanes.clear()
-        self._session = None
+        if self._gpu:
+            self._gpu.close()
+        self._gpu = self._session = None
 
     def _lane(self, slot: int, n: int) -> "_Lane":
-        if not (0 <= slot < self._slots and n > 0):
-            raise ValueError(f"no slot {slot} or no picture in a batch of {n}; is it closed?")
+        self._require(slot, n)
         lane = _Lane(self._session, (n, *self._shape), self._artifact.n_labels)
         return self._lanes.setdefault((slot, n), lane)
+
+    def _lanes_on(self, device: str) -> onnx_cuda.GpuLanes:
+        labels = self._artifact.n_labels
+        return onnx_cuda.GpuLanes(
+            onnxruntime(), self._session, shape=self._shape, n_labels=labels, device=device
+        )
+
+    def _require(self, slot: int, n: int) -> None:
+        if not (0 <= slot < self._slots and n > 0):
+            raise ValueError(f"no slot {slot} or no picture in a batch of {n}; is it closed?")
 
     def _check(self) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -153,7 +167,7 @@ def _open_session(artifact: Artifact, *, device: str, threads: int) -> Any:  # n
     runtime = onnxruntime()
     strict = device.startswith("cuda")
     options = _options(runtime, threads=threads, strict=strict)
-    provider = (_CUDA, {"device_id": device.partition(":")[2] or "0"}) if strict else _CPU
+    provider = onnx_cuda.provider(int(device.partition(":")[2] or "0")) if strict else _CPU
     try:
         session = runtime.InferenceSession(str(artifact.path), options, providers=[provider])
     except Exception as error:  # the runtime's exceptions share no other base
@@ -161,7 +175,7 @@ def _open_session(artifact: Artifact, *, device: str, threads: int) -> Any:  # n
             raise BackendUnavailable(BackendName.ONNX, _no_cuda(device, str(error))) from error
         raise _mismatch(artifact.path, "ONNX Runtime cannot load it") from error
     active = session.get_providers()[0]
-    if strict and active != _CUDA:
+    if strict and active != onnx_cuda.PROVIDER:
         raise BackendUnavailable(BackendName.ONNX, _no_cuda(device, f"it runs on {active}"))
     return session
 

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from mnv4serve.backends import Backend, open_backend, probe
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import ArtifactMismatch, ArtifactMissing, BackendUnavailable
+from mnv4serve.errors import ArtifactMismatch, ArtifactMissing
 from tests.backends.tiny import LABELS, SIDE, artifact, pictures, write_int8, write_network
 
 SERVED = (BackendName.CPU, BackendName.ONNX, BackendName.LITERT)
@@ -181,13 +181,3 @@ def test_other_pictures_are_a_mismatch(name: BackendName, tmp_path: Path) -> Non
 
     with pytest.raises(ArtifactMismatch):
         load(wrong, name)
-
-
-def test_unserved_backends_say_so() -> None:
-    """A backend that this release does not have is unavailable, with the reason."""
-    found = probe(BackendName.CUDA)
-
-    assert not found.available
-    assert found.reason
-    with pytest.raises(BackendUnavailable):
-        open_backend(artifact(Path("x"), BackendName.CUDA), device="cuda:0", slots=1, threads=1)
