@@ -1,15 +1,13 @@
-"""`mnv4serve profile`, `frontier`, `eval` and `doctor`: what this machine can do."""
+"""`mnv4serve profile`, `frontier` and `eval`: what this machine can do."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from mnv4serve.backends import Availability, open_backend, probe
+from mnv4serve.backends import open_backend
 from mnv4serve.cli.options import (
     AsJson,
     Backend,
@@ -28,7 +26,7 @@ from mnv4serve.cli.plot import plot_frontier
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.record import record_score
 from mnv4serve.cli.tables import arms_table
-from mnv4serve.domain import ArmView, BackendName
+from mnv4serve.domain import ArmView
 from mnv4serve.errors import CatalogError
 from mnv4serve.evaluation import Score, evaluate, labelled_files, reader
 from mnv4serve.host import Host, profiled, resident_views, survey, walked
@@ -36,7 +34,7 @@ from mnv4serve.profiler import Candidate, cpu_grant
 
 
 def register(app: typer.Typer) -> None:
-    for command in (profile, frontier, doctor):
+    for command in (profile, frontier):
         app.command()(command)
     app.command("eval")(evaluate_folder)
 
@@ -153,32 +151,6 @@ def _measured(site: Host, loadable: Candidate, files: Sequence[tuple[Path, int]]
         opened.close()
 
 
-def doctor(*, as_json: AsJson = False) -> None:
-    """Tell what is installed, what was found, and why a backend is not used."""
-    found = [probe(name) for name in BackendName]
-    if as_json:
-        print_json(
-            {
-                "python": sys.version.split()[0],
-                "cpus": cpu_grant(None),
-                "backends": [_availability_document(availability) for availability in found],
-            }
-        )
-        return
-    table = Table("backend", "runtime", "devices", "precisions", "why not", title="backends")
-    for availability in found:
-        table.add_row(
-            availability.backend,
-            availability.runtime or "not installed",
-            ", ".join(availability.devices),
-            ", ".join(availability.precisions),
-            availability.reason,
-            style=None if availability.available else "dim",
-        )
-    stdout.print(table)
-    stdout.print(f"Python {sys.version.split()[0]}, CPU grant {cpu_grant(None)} cores")
-
-
 def _best(candidates: Sequence[Candidate]) -> Candidate:
     if not candidates:
         raise CatalogError("no arm of this machine has that variant, backend and precision")
@@ -223,15 +195,4 @@ def _arm_document(view: ArmView) -> dict[str, object]:
         "resident": view.resident,
         "on_frontier": view.on_frontier,
         **tied,
-    }
-
-
-def _availability_document(found: Availability) -> dict[str, object]:
-    return {
-        "backend": found.backend,
-        "available": found.available,
-        "runtime": found.runtime,
-        "devices": list(found.devices),
-        "precisions": list(found.precisions),
-        "reason": found.reason,
     }

@@ -1,0 +1,82 @@
+"""Behaviour of mnv4serve.cli.doctor."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from mnv4serve.backends import Availability
+from mnv4serve.cli.doctor import _table, judge
+from mnv4serve.config import PoolConfig
+from mnv4serve.domain import BackendName, Precision
+
+GPU = Availability(
+    BackendName.CUDA,
+    available=True,
+    runtime="torch 2.13.0, CUDA 13.0, NVIDIA H100",
+    devices=("cuda:0", "cuda:1"),
+    precisions=(Precision.FP32, Precision.FP16),
+)
+NO_GPU = Availability(
+    BackendName.CUDA,
+    available=False,
+    runtime="torch 2.13.0",
+    devices=(),
+    precisions=(),
+    reason="there is no NVIDIA driver",
+)
+
+
+def cuda(device: str, name: str | None = None) -> PoolConfig:
+    return PoolConfig(device=device, backends=(BackendName.CUDA,), name=name)
+
+
+@pytest.mark.parametrize(
+    ("found", "named", "pools", "why_not"),
+    [
+        (GPU, [cuda("cuda:1"), cuda("cuda", "first")], ("cuda:1", "first"), ""),
+        (GPU, [cuda("cuda:0"), cuda("cuda:7")], ("cuda:0",), ""),
+        (GPU, [cuda("cuda:7")], (), "wants cuda:7, here is cuda:0, cuda:1"),
+        (GPU, [], (), "add {device: 'cuda:0', backends: [cuda]} to `pools`"),
+        (NO_GPU, [cuda("cuda:0")], (), "there is no NVIDIA driver"),
+        (NO_GPU, [], (), "there is no NVIDIA driver"),
+    ],
+)
+def test_a_backend_is_used_or_there_is_a_reason(
+    found: Availability, named: list[PoolConfig], pools: tuple[str, ...], why_not: str
+) -> None:
+    """By the pools whose device is there; else the first thing that would have to change."""
+    diagnosis = judge(found, named)
+
+    assert diagnosis.pools == pools
+    assert diagnosis.why_not.endswith(why_not)
+    assert bool(diagnosis.pools) is not bool(diagnosis.why_not)
+
+
+def test_what_to_add_is_shown_as_it_has_to_be_written() -> None:
+    """Brackets stay in the table."""
+    page = Console(width=400, file=io.StringIO(), record=True)
+
+    page.print(_table([judge(GPU, [])]))
+
+    assert "backends: [cuda]}" in page.export_text()
+
+
+def test_one_backend_can_be_asked_for_by_scripts() -> None:
+    """Exit code 1 and its reason where it cannot be used, 0 where it can; the document is whole."""
+
+    def asked(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mnv4serve", "doctor", "--backend", name, "--json"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+
+    for name in ("cpu", "cuda"):
+        done = asked(name)
+
+        (found,) = json.loads(done.stdout)["backends"]
+        assert found["backend"] == name
+        assert done.returncode == (0 if found["available"] else 1)
+        assert found["available"] or f"backend {name} is not available" in done.stderr
