@@ -76,7 +76,7 @@ def fill(pool: Pool) -> None:
     number = 10_000
     while pool.ledger.depth < QUEUED:
         number += 1
-        wait_ms, _ = pool.ledger.squeezed(0.0, math.inf, 0.0)
+        wait_ms = pool.ledger.squeezed_wait_ms(0.0, math.inf)
         job = admit([pool], request(number, 1.05 * wait_ms + 5.0), now_ms=0.0, rules=RULES)
         assert isinstance(job, Job)
         pool.ledger.admit(job)

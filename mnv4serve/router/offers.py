@@ -111,6 +111,8 @@ class _Offer:
         self._left_ms = request.deadline_ms - now_ms
         self._rules = rules
         self._candidates: list[Candidate] = []
+        self._here_ms: float | None = None
+        self._first: tuple[Arm, Estimate] | None = None
 
     def room(self, tier: int) -> bool:
         return self._ledger.has_room(tier)
@@ -118,7 +120,7 @@ class _Offer:
     def bid(self) -> Bid | None:
         if not self.room(0):
             return None
-        wait_ms = self._wait_ms(self._request.deadline_ms)
+        wait_ms = self._wait_here_ms()
         self._candidates = [self._candidate(arm, run.after(wait_ms)) for arm, run in self.runs]
         view = self._pool.view(self._now_ms, self._rules)
         return self._pool.policy.bid(self._candidates, self._request, view)
@@ -166,7 +168,7 @@ class _Offer:
 
     def outlook(self) -> Outlook:
         _, run = self._fastest()
-        wait_ms = self._wait_ms(self._request.deadline_ms)
+        wait_ms = self._wait_here_ms()
         required_ms = self._required_ms(run.after(wait_ms))
         return Outlook(
             idle_budget_ms=self._spent_ms + self._required_ms(run),
@@ -184,7 +186,17 @@ class _Offer:
         return Candidate(arm, estimate, probability)
 
     def _fastest(self) -> tuple[Arm, Estimate]:
-        return min(self.runs, key=lambda run: (run[1].run_ms, -(run[0].accuracy or 0.0), run[0].id))
+        if self._first is None:
+            self._first = min(
+                self.runs, key=lambda run: (run[1].run_ms, -(run[0].accuracy or 0.0), run[0].id)
+            )
+        return self._first
+
+    def _wait_here_ms(self) -> float:
+        """At the request's own place in the queue."""
+        if self._here_ms is None:
+            self._here_ms = self._wait_ms(self._request.deadline_ms)
+        return self._here_ms
 
     def _wait_ms(self, deadline_ms: float) -> float:
         return self._ledger.wait_ms(self._now_ms, deadline_ms)
@@ -202,10 +214,9 @@ class _Offer:
             deadline_ms = self._request.received_ms + budget_ms
             settled_ms = self._wait_ms(deadline_ms)
             if settled_ms <= wait_ms:
-                _, harms = self._ledger.squeezed(self._now_ms, deadline_ms, run.slot_ms)
-                if not harms:
-                    return budget_ms
-                break
+                if self._ledger.harms(self._now_ms, deadline_ms, run.slot_ms):
+                    break
+                return budget_ms
             wait_ms = settled_ms
             required_ms = self._required_ms(run.after(wait_ms))
         last_ms = self._ledger.last_deadline_ms() - self._request.received_ms

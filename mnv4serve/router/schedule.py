@@ -138,26 +138,26 @@ class Ledger:
         _schedule(free, self._queues[0])
         return _schedule(free, self._queues[1][:place])
 
-    def squeezed(self, now_ms: float, deadline_ms: float, least_ms: float) -> tuple[float, bool]:
-        """The wait of one more job with this deadline if all work took its fastest arms.
+    def squeezed_wait_ms(self, now_ms: float, deadline_ms: float) -> float:
+        """The wait of one more job with this deadline if all work took its fastest arms."""
+        free, _ = self._squeezed(now_ms, deadline_ms)
+        return free[0]
 
-        And whether, taking a slot for its own least time, it would make any job late that is not.
+    def harms(self, now_ms: float, deadline_ms: float, least_ms: float) -> bool:
+        """Whether one more job, taking a slot for its least time, would make any other one late.
+
+        One that is not late without it, everything taking its fastest arm.
         """
-        queue = self._queues[0]
-        place = bisect_right(queue, deadline_ms, key=_deadline)
-        without = self._free(now_ms)
-        for _, _, job in queue[:place]:
-            heapreplace(without, without[0] + job.least_ms)
-        wait_ms = without[0]
+        without, place = self._squeezed(now_ms, deadline_ms)
         beside = without.copy()
-        heapreplace(beside, wait_ms + least_ms)
-        for due_ms, _, job in queue[place:]:
-            latest_ms = due_ms - job.margin_ms - now_ms - job.least_ms
-            if without[0] <= latest_ms < beside[0]:
-                return wait_ms, True
-            heapreplace(without, without[0] + job.least_ms)
-            heapreplace(beside, beside[0] + job.least_ms)
-        return wait_ms, False
+        heapreplace(beside, without[0] + least_ms)
+        for due_ms, _, job in self._queues[0][place:]:
+            needs_ms = job.least_ms
+            if without[0] <= due_ms - job.margin_ms - now_ms - needs_ms < beside[0]:
+                return True
+            heapreplace(without, without[0] + needs_ms)
+            heapreplace(beside, beside[0] + needs_ms)
+        return False
 
     def spare_ms(self, now_ms: float, least_ms: float, *, without: Collection[int]) -> float:
         """How much longer than the least a run may take that starts now and harm no one.
@@ -192,6 +192,14 @@ class Ledger:
                 return expire_ms
             heappop(self._expiring)
         return None
+
+    def _squeezed(self, now_ms: float, deadline_ms: float) -> tuple[list[float], int]:
+        """When slots are free behind all that is due until then, and the next place."""
+        free = self._free(now_ms)
+        place = bisect_right(self._queues[0], deadline_ms, key=_deadline)
+        for _, _, job in self._queues[0][:place]:
+            heapreplace(free, free[0] + job.least_ms)
+        return free, place
 
     def _free(self, now_ms: float) -> list[float]:
         free = [run.remaining_ms(now_ms) for run in self._running.values()]

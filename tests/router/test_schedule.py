@@ -249,7 +249,8 @@ def test_a_newcomer_harms_exactly_those_it_would_make_late(
     """The wait and the harm are those of a step-by-step simulation with and without it."""
     ledger = _ledger(jobs, slots=slots, running=running)
 
-    wait_ms, harms = ledger.squeezed(0.0, deadline_ms, least_ms)
+    wait_ms = ledger.squeezed_wait_ms(0.0, deadline_ms)
+    harms = ledger.harms(0.0, deadline_ms, least_ms)
 
     likely = sorted((j for j in jobs if j.tier == 0), key=_order)
     place = sum(j.deadline_ms <= deadline_ms for j in likely)

@@ -20,16 +20,15 @@ class Priced:
         self.market = Market()
 
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
-        least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
-        wait_ms, harms = view.ledger.squeezed(view.now_ms, request.deadline_ms, least_ms)
-        if harms:
-            return None
         likely = [c for c in candidates if c.on_time_probability >= view.target]
         if likely:
             pick = max(likely, key=self._worth)
         else:
-            pick = _squeezed(fastest(candidates), wait_ms, request, view)
+            pick = _squeezed(fastest(candidates), request, view)
         if pick.on_time_probability < view.target:
+            return None
+        least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
+        if view.ledger.harms(view.now_ms, request.deadline_ms, least_ms):
             return None
         return Bid(pick, self._worth(pick))
 
@@ -98,8 +97,9 @@ class Priced:
         return best
 
 
-def _squeezed(candidate: Candidate, wait_ms: float, request: Request, view: View) -> Candidate:
+def _squeezed(candidate: Candidate, request: Request, view: View) -> Candidate:
     """How the candidate would do if all work ahead of it took its fastest arm."""
+    wait_ms = view.ledger.squeezed_wait_ms(view.now_ms, request.deadline_ms)
     run = candidate.estimate.after(wait_ms)
     left_ms = request.deadline_ms - view.now_ms
     return Candidate(candidate.arm, run, view.predictor.squeezed_probability(run, left_ms))
