@@ -113,7 +113,8 @@ def third_party_targets(
     assert variant.network is not None
     own = variant.network.precision
     wanted = (own, Precision.BF16) if own is Precision.FP32 else (own,)
-    backends = SERVED_AS_IT_IS[Path(zoo.checkpoint(variant.checkpoint).weights.path).suffix]
+    kind = Path(zoo.checkpoint(variant.checkpoint).weights.path).suffix
+    backends = SERVED_AS_IT_IS.get(kind, ())
     return tuple(
         Target(variant.name, probe.backend, precision)
         for probe in probes
@@ -155,7 +156,7 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
         "std": preprocessing.std,
         "weights": checkpoint.weights.sha256,
         "batch_norm": variant.batch_norm.sha256 if variant.batch_norm else None,
-        "ranges": _ranges(variant) if target.precision is Precision.INT8 else None,
+        "ranges": _ranges(variant, target.precision),
         "pictures": zoo.pictures.sha256,
         "reference": variant.reference.sha256,
         **_compiler(target),
@@ -236,7 +237,9 @@ def _intact(folder: Path, manifest: Manifest) -> bool:
         return False
 
 
-def _ranges(variant: Variant) -> str:
+def _ranges(variant: Variant, precision: Precision) -> str | None:
+    if precision is not Precision.INT8 or variant.network is not None:
+        return None
     if variant.ranges is None:
         raise CatalogError(f"variant {variant.name} has no quantisation ranges, so no int8")
     return variant.ranges.sha256

@@ -19,7 +19,6 @@ def assemble(catalog: Catalog, zoo: Zoo, target: Target, folder: Path) -> tuple[
     variant = zoo.variant(target.variant)
     checkpoint = zoo.checkpoint(variant.checkpoint)
     source = catalog.root / checkpoint.weights.path
-    content = catalog.read(checkpoint.weights)  # checked to be the catalogued bytes
     files = _files(target, folder)
     assert variant.network is not None
     task: Task = {
@@ -34,6 +33,7 @@ def assemble(catalog: Catalog, zoo: Zoo, target: Target, folder: Path) -> tuple[
         "catalog": str(catalog.root),
     }
     try:
+        content = catalog.read(checkpoint.weights)  # checked to be the catalogued bytes
         if source.suffix == ".tflite":
             files[0].write_bytes(content)
         else:

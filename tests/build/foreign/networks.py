@@ -1,5 +1,6 @@
 """Classifiers as others write them: each tells which colour a picture has most of."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,82 +14,97 @@ COLOURS = ("red", "green", "blue")
 GAIN = 4.0
 SIDE = 32
 BACKGROUND = -2.0
+INPUT = "my input:0"
 
 
-def classes(background: bool) -> NDArray[np.float32]:
+def classes(*, background: bool) -> NDArray[np.float32]:
     """[3, classes]: the mean of each channel to the class of its colour."""
     colours = np.eye(3, dtype=np.float32) * GAIN
     nothing = np.full((3, 1), BACKGROUND, np.float32)
     return np.concatenate([nothing, colours], axis=1) if background else colours
 
 
-def write_onnx(
-    path: Path,
-    *,
-    layout: str = "NCHW",
-    number: int = TensorProto.FLOAT,
-    batch: int | str = "N",
-    side: int | str = SIDE,
-    opset: int = 17,
-    last: str = "",
-    background: bool = False,
-    scaled: bool = False,
-    more_outputs: bool = False,
-    listed_weights: bool = False,
-    producer: str = "pytorch",
-    half: bool = False,
-    four_sides: bool = False,
-) -> Path:
-    """An ONNX classifier; every argument is a trait that some exporter has."""
-    working, kind = (TensorProto.FLOAT16, np.float16) if half else (TensorProto.FLOAT, np.float32)
-    weights: dict[str, NDArray[Any]] = {
-        "kernel": np.eye(3).reshape(3, 3, 1, 1).astype(kind),
-        "matrix": classes(background).astype(kind),
-    }
-    nodes, name = [], "my input:0"
-    if number != working:
-        nodes.append(helper.make_node("Cast", [name], ["real"], to=working))
-        name = "real"
-    if scaled:
-        weights["scale"] = np.array([1 / 255], kind)
-        nodes.append(helper.make_node("Mul", [name, "scale"], ["scaled"]))
-        name = "scaled"
-    if layout == "NHWC":
-        nodes.append(helper.make_node("Transpose", [name], ["planes"], perm=[0, 3, 1, 2]))
-        name = "planes"
-    nodes += [
-        helper.make_node("Conv", [name, "kernel"], ["features"]),
-        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "matrix"], ["scores"]),
-    ]
-    output = "scores"
-    if last:
-        nodes.append(helper.make_node(last, [output], ["answer"], axis=1))
-        output = "answer"
-    if four_sides:
-        weights["shape"] = np.array([-1, 3, 1, 1])
-        nodes.append(helper.make_node("Reshape", [output, "shape"], ["planar"]))
-        output = "planar"
-    shape = [batch, 3, side, side] if layout == "NCHW" else [batch, side, side, 3]
-    inputs = [helper.make_tensor_value_info("my input:0", number, shape)]
-    if listed_weights:
-        inputs += [helper.make_tensor_value_info(n, working, w.shape) for n, w in weights.items()]
-    outputs = [helper.make_tensor_value_info(output, working, None)]
-    if more_outputs:
-        outputs.insert(0, helper.make_tensor_value_info("features", working, None))
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Traits that some exporter gives its files."""
+
+    layout: str = "NCHW"
+    number: int = TensorProto.FLOAT
+    batch: int | str = "N"
+    side: int | str = SIDE
+    opset: int = 17
+    last: str = ""
+    background: bool = False
+    scaled: bool = False
+    more_outputs: bool = False
+    listed_weights: bool = False
+    producer: str = "pytorch"
+    half: bool = False
+    four_sides: bool = False
+
+    @property
+    def working(self) -> int:
+        return int(TensorProto.FLOAT16 if self.half else TensorProto.FLOAT)
+
+    @property
+    def weights(self) -> dict[str, NDArray[Any]]:
+        kind = np.float16 if self.half else np.float32
+        return {
+            "kernel": np.eye(3).reshape(3, 3, 1, 1).astype(kind),
+            "matrix": classes(background=self.background).astype(kind),
+            **({"scale": np.array([1 / 255], kind)} if self.scaled else {}),
+            **({"shape": np.array([-1, 3, 1, 1])} if self.four_sides else {}),
+        }
+
+    def nodes(self) -> list[onnx.NodeProto]:
+        chain: list[tuple[str, list[str], dict[str, Any]]] = [
+            ("Conv", ["kernel"], {}),
+            ("GlobalAveragePool", [], {}),
+            ("Flatten", [], {}),
+            ("MatMul", ["matrix"], {}),
+        ]
+        if self.layout == "NHWC":
+            chain.insert(0, ("Transpose", [], {"perm": [0, 3, 1, 2]}))
+        if self.scaled:
+            chain.insert(0, ("Mul", ["scale"], {}))
+        if self.number != self.working:
+            chain.insert(0, ("Cast", [], {"to": self.working}))
+        if self.last:
+            chain.append((self.last, [], {"axis": 1}))
+        if self.four_sides:
+            chain.append(("Reshape", ["shape"], {}))
+        names = [INPUT, *(f"after {kind}" for kind, _, _ in chain)]
+        return [
+            helper.make_node(kind, [names[at], *more], [names[at + 1]], **attributes)
+            for at, (kind, more, attributes) in enumerate(chain)
+        ]
+
+
+def write_onnx(path: Path, **traits: Any) -> Path:  # noqa: ANN401
+    """An ONNX classifier of a `Kind`."""
+    kind = Kind(**traits)
+    nodes, weights = kind.nodes(), kind.weights
+    sides = [3, kind.side, kind.side] if kind.layout == "NCHW" else [kind.side, kind.side, 3]
+    inputs = [helper.make_tensor_value_info(INPUT, kind.number, [kind.batch, *sides])]
+    if kind.listed_weights:
+        inputs += [
+            helper.make_tensor_value_info(name, kind.working, weight.shape)
+            for name, weight in weights.items()
+        ]
+    names = [nodes[-1].output[0]]
+    names += ["after Conv"] if kind.more_outputs else []
     graph = helper.make_graph(
         nodes,
         "colours",
         inputs,
-        outputs,
+        [helper.make_tensor_value_info(name, kind.working, None) for name in reversed(names)],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", opset)],
-        ir_version=3 if listed_weights else 8,
-        producer_name=producer,
+        opset_imports=[helper.make_opsetid("", kind.opset)],
+        ir_version=3 if kind.listed_weights else 8,
+        producer_name=kind.producer,
     )
     onnx.save(model, path)
     return path
@@ -111,7 +127,7 @@ def write_tflite(
     planes = layout == "NCHW"
     side = 1 if open_sides else SIDE
     shape = [1, 3, side, side] if planes else [1, side, side, 3]
-    matrix = classes(background).T
+    matrix = classes(background=background).T
     n = len(matrix)
     signature = [-1, 3, -1, -1] if planes else [-1, -1, -1, 3]
     first = file.activation("image", shape, (1 / 128, 128), signature if open_sides else None)
@@ -134,7 +150,7 @@ def write_tflite(
 class _File:
     """Tensors and operators of one .tflite file."""
 
-    def __init__(self, schema: Any, number: str) -> None:
+    def __init__(self, schema: Any, number: str) -> None:  # noqa: ANN401
         self.schema, self.number = schema, number
         self.tensors: list[Any] = []
         self.buffers = [schema.BufferT()]
@@ -142,7 +158,11 @@ class _File:
         self.codes: list[int] = []
 
     def activation(
-        self, name: str, shape: list[int], grid: tuple[float, int], signature: Any = None
+        self,
+        name: str,
+        shape: list[int],
+        grid: tuple[float, int],
+        signature: list[int] | None = None,
     ) -> int:
         kind = getattr(self.schema.TensorType, self.number.upper())
         tensor = self.schema.TensorT(name=name, shape=np.array(shape, np.int32), type=kind)
@@ -183,7 +203,7 @@ class _File:
         return number, bias
 
     def operator(
-        self, code: int, options: str, inputs: list[int], output: int, **values: Any
+        self, code: int, options: str, inputs: list[int], output: int, **values: object
     ) -> None:
         self.codes.append(code)
         name = f"{options}Options"
@@ -197,7 +217,7 @@ class _File:
             )
         )
 
-    def model(self, first: int, last: int) -> Any:
+    def model(self, first: int, last: int) -> Any:  # noqa: ANN401
         graph = self.schema.SubGraphT(
             tensors=self.tensors,
             inputs=np.array([first], np.int32),
@@ -216,7 +236,7 @@ class _File:
             buffers=self.buffers,
         )  # fmt: skip
 
-    def _grid(self, scale: float, zero: int) -> Any:
+    def _grid(self, scale: float, zero: int) -> Any:  # noqa: ANN401
         return self.schema.QuantizationParametersT(
             scale=np.array([scale], np.float32), zeroPoint=np.array([zero], np.int64)
         )
