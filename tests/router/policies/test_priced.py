@@ -1,17 +1,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mnv4serve.domain import OnMiss, Reason
-from mnv4serve.router.jobs import Job
+from mnv4serve.domain import OnMiss, Reason, Terms
+from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Pool, arrived, dispatch
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.predict import Predictor
 from tests.router.builders import (
     ARMS,
     FREE,
+    PHOTO,
     RULES,
     SERVICE_MS,
     admitted,
+    arm,
     busy_pool,
     job,
     pool,
@@ -217,3 +219,18 @@ def test_a_batch_keeps_to_what_every_member_allows() -> None:
 
     assert run is not None
     assert len(run.jobs) == 1 or run.arm == ARMS[1]
+
+
+def test_arms_of_unknown_accuracy_have_no_price_and_still_run() -> None:
+    """Where nobody knows what an answer is worth, a pin is served as it comes."""
+    unknown = arm("mystery", accuracy=None)
+    subject = pool([unknown], [2.0])
+    pinned = Request(1, PHOTO, Terms(budget_ms=50.0, variant="mystery"), 0.0)
+
+    decided = admitted([subject], pinned)
+    subject.ledger.admit(decided)
+    run = started(subject, 0.0)
+
+    assert run is not None
+    assert (run.arm, run.plans[0].reason) == (unknown, Reason.PINNED)
+    assert _priced(subject).market.price == 0.0
