@@ -5,6 +5,8 @@ Every slot has a stream and staging buffers of its own, so that one slot's copie
 another's computing.
 """
 
+import gc
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -24,7 +26,7 @@ from mnv4serve.backends.cuda_runtime import (
     told_apart,
 )
 from mnv4serve.domain import BackendName
-from mnv4serve.errors import ArmDown, BackendUnavailable
+from mnv4serve.errors import ArmDown, BackendUnavailable, DeviceLost
 
 WARM_UP_RUNS = 3
 """Before a capture: cuDNN chooses its algorithms in the first runs, and Inductor compiles."""
@@ -86,10 +88,10 @@ class CudaBackend:
 
     def close(self) -> None:
         """Free the graphs, the buffers and the weights."""
-        for lane in self._lanes:
-            lane.ladder.close()
-        self._lanes.clear()
-        with told_apart():
+        while self._lanes:
+            self._lanes.pop().ladder.close()
+        gc.collect()  # a traced module refers to itself, and would keep its weights on the device
+        with suppress(DeviceLost), told_apart():  # a lost device gives back nothing
             self._runtime.release()
 
 

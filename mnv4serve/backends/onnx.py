@@ -95,6 +95,11 @@ class OnnxBackend:
         self._gpu = self._lanes_on(device) if device.startswith("cuda") else None
         self._lanes: dict[tuple[int, int], _Lane] = {}
 
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """The batch sizes that a GPU has captured a graph for; empty on the processor."""
+        return self._gpu.sizes if self._gpu else ()
+
     def infer(self, pixels: NDArray[np.uint8], slot: int = 0) -> NDArray[np.float32]:
         """Logits [N, labels] of uint8 RGB pictures [N, H, W, 3]."""
         if pixels.shape[1:] != self._shape or pixels.dtype != np.uint8:

@@ -1,13 +1,14 @@
 """The processor in a GPU's place, and the tiny network as the `cuda` backend reads it."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnv4serve.backends.cuda_runtime import Network
 from mnv4serve.build.cuda import cuda_model
@@ -45,16 +46,21 @@ class Processor:
 
     def compiled(self, network: Network) -> Network:
         self.compilations += 1
+        assert isinstance(network, nn.Module)
+        self.weights = weakref.ref(next(network.buffers()))
 
         def run(pixels: Tensor) -> Tensor:
             if len(pixels) > self.fits:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return network(pixels)
+            logits: Tensor = network(pixels)
+            return logits
 
         return run
 
     def release(self) -> None:
         self.releases += 1
+        if self.failure:
+            raise self.failure
 
 
 class Stream:

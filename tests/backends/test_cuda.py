@@ -160,11 +160,12 @@ def test_memory_that_runs_out_while_serving_falls_to_smaller_buckets(
     ids=["launch", "library", "memory"],
 )
 def test_a_failing_gpu_is_lost(backend: CudaBackend, gpu: Processor, failure: Exception) -> None:
-    """With what it reported and what to do."""
+    """With what it reported and what to do; closing it is possible all the same."""
     gpu.failure = failure
 
     with pytest.raises(DeviceLost, match="start the service again"):
         backend.infer(pictures(1))
+    backend.close()
 
 
 def test_a_broken_off_capture_is_known_by_its_cause() -> None:
@@ -221,10 +222,13 @@ def test_other_pixels_are_refused(backend: CudaBackend, pixels: np.ndarray) -> N
 
 
 def test_a_closed_backend_is_refused(program: Path, gpu: Processor) -> None:
-    """Its memory is given back, and no slot is left."""
+    """Its weights are gone when memory is given back, and no slot is left."""
     backend = opened(program, gpu)
+    assert gpu.weights() is not None
+
     backend.close()
 
+    assert gpu.weights() is None
     assert gpu.releases == 1
     with pytest.raises(ValueError, match="closed"):
         backend.infer(pictures(1))
