@@ -99,7 +99,7 @@ def test_the_entry_it_wrote_is_printed(measured: Done) -> None:
 def test_reasons_are_told(measured: Done, joined: Done) -> None:
     """Each guess says what it was made from."""
     assert "NCHW, from its input [1, 3, 32, 32]" in measured.stderr
-    assert re.search(r"labels 100.0% of 12 pictures right|stays", measured.stderr)
+    assert "of 12 pictures right: " in measured.stderr
     assert joined.returncode == 0, joined.stderr
     assert "label offset 1: 4 outputs for 3 labels" in joined.stderr
     assert "probabilities: it ends in Softmax" in joined.stderr

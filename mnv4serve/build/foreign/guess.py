@@ -14,6 +14,7 @@ from mnv4serve.build.foreign.values import (
     IMAGENET_STD,
     LEVEL,
     ONE,
+    USUAL_CROP,
     WHITE,
     ZERO,
     Colours,
@@ -28,7 +29,6 @@ from mnv4serve.errors import CatalogError
 USUAL_SIDE = 224
 SMALL_SIDE = 64
 """Networks of this size and smaller look at whole thumbnails, not at centres of photos."""
-USUAL_CROP = 0.875
 RANK = 4
 COLOURS = 3
 NUMBERS = ("float32", "float16", "uint8", "int8")
@@ -105,7 +105,7 @@ def ways(
     if likeliest.name not in known:
         known = {likeliest.name: likeliest, **known}
     others = [way for name, way in known.items() if name != likeliest.name]
-    certain = facts.normalisation is not None
+    certain = facts.declared is not None
     found = [likeliest, *([] if certain else others)]
     if wishes.mean is not None or wishes.std is not None:
         found = [Way(name="as asked for", colours="RGB", preprocessing=_plain(ZERO, ONE))]
@@ -116,14 +116,15 @@ def ways(
 
 def _asked(way: Way, colours: Colours, side: int, wishes: Wishes) -> Way:
     """A way with what the user said in the place of what is usual."""
-    small = side <= SMALL_SIDE
-    crop = wishes.crop if wishes.crop is not None else USUAL_CROP
-    resize = wishes.resize or ("squash" if small and wishes.crop is None else "shortest")
     usual = way.preprocessing
+    if side <= SMALL_SIDE and usual.crop == USUAL_CROP and wishes.crop is None:
+        usual = usual.model_copy(update={"resize": "squash"})
+    resize = wishes.resize or ("shortest" if wishes.crop else usual.resize)
+    crop = usual.crop if wishes.crop is None else wishes.crop
     preprocessing = Preprocessing(
         resize=resize,
         crop=crop if resize == "shortest" else 1.0,
-        interpolation=wishes.interpolation or "bilinear",
+        interpolation=wishes.interpolation or usual.interpolation,
         mean=wishes.mean or usual.mean,
         std=wishes.std or usual.std,
     )
@@ -140,9 +141,11 @@ def _distinct(found: Sequence[Way]) -> list[Way]:
 
 
 def _likeliest(facts: Facts, port: Port, side: int) -> tuple[Way, str]:
-    if facts.normalisation is not None:
-        mean, std = facts.normalisation
-        return _way("as its metadata says", mean, std), "the metadata in the file"
+    if facts.declared is not None:
+        said = facts.declared
+        return Way(
+            name="as published", colours="RGB", preprocessing=said.preprocessing
+        ), said.source
     if port.number in {"uint8", "int8"}:
         return _grid(port), f"its {port.number} input: quantised networks are fed with pixels"
     return _own_scaling(facts) or _by_origin(facts, side)

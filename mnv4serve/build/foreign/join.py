@@ -14,7 +14,7 @@ import numpy as np
 from mnv4serve.build import own
 from mnv4serve.build.foreign.child import ask
 from mnv4serve.build.foreign.labels import agree, without_background
-from mnv4serve.build.foreign.score import Files, decide, spread
+from mnv4serve.build.foreign.score import Files, Mark, decide, spread
 from mnv4serve.build.foreign.values import Proposal, Way, Wishes
 from mnv4serve.build.verify import pictures
 from mnv4serve.catalog import (
@@ -167,7 +167,7 @@ class Newcomer:
         )
         if all(mark is None for mark in rows[0]):
             raise CatalogError(f"none of the {len(files)} pictures that were tried can be read")
-        verdict = decide(ways, rows)
+        verdict = decide(ways, [[mark and Mark(*mark) for mark in row] for row in rows])
         network = found.network.model_copy(update={"colours": verdict.way.colours})
         reasons = (*found.reasons, verdict.sentence)
         return found.model_copy(update={"way": verdict.way, "network": network, "reasons": reasons})

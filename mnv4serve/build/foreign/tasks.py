@@ -1,6 +1,7 @@
 """What a child can be asked to do with a file of unknown origin."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from mnv4serve.artifacts import Target
 from mnv4serve.backends.cpu import openvino
 from mnv4serve.build import verify
+from mnv4serve.build.foreign.declared import declared_beside
 from mnv4serve.build.foreign.propose import propose
 from mnv4serve.build.foreign.run import logits, open_file
 from mnv4serve.build.foreign.score import Trial, marks
@@ -24,6 +26,8 @@ def _propose(task: Mapping[str, Any], step: Step) -> object:
     del step
     path = Path(task["path"])
     runner = open_file(path)
+    if runner.facts.declared is None:
+        runner.facts = replace(runner.facts, declared=declared_beside(path))
     wishes = Wishes.model_validate(task["wishes"])
     found = propose(runner, wishes, n_labels=task["n_labels"])
     Path(task["whole"]).write_bytes(runner.whole)

@@ -8,8 +8,8 @@ import numpy as np
 
 from mnv4serve.backends import litert_file
 from mnv4serve.backends.flatbuffer import Malformed, Table
-from mnv4serve.build.foreign.values import WHITE, Facts, Port, Step
-from mnv4serve.catalog import Triple
+from mnv4serve.build.foreign.values import USUAL_CROP, WHITE, Declared, Facts, Port, Step
+from mnv4serve.catalog import Preprocessing, Triple
 from mnv4serve.errors import CatalogError
 
 METADATA = b"TFLITE_METADATA"
@@ -49,7 +49,7 @@ def facts(path: Path, contents: litert_file.Contents, interpreter: Any) -> Facts
         quantised=bool(numbers & whole),
         first=tuple(_first_steps(contents)),
         last={contents.tensors[n].name: _maker(contents, n) for n in contents.outputs},
-        normalisation=_normalisation(data),
+        declared=_declared(data),
     )
 
 
@@ -83,7 +83,7 @@ def _maker(contents: litert_file.Contents, number: int) -> str:
     return ""
 
 
-def _normalisation(data: bytes) -> tuple[Triple, Triple] | None:
+def _declared(data: bytes) -> Declared | None:
     """Mean and deviation from the metadata that TensorFlow's model publishers add."""
     try:
         model = Table.root(data)
@@ -97,7 +97,9 @@ def _normalisation(data: bytes) -> tuple[Triple, Triple] | None:
         for process in tensor.tables(4):
             options = process.table(1)
             if process.number(0, "B") == _NORMALISATION and options is not None:
-                return _triple(options.numbers(0, "f")), _triple(options.numbers(1, "f"))
+                mean, std = _triple(options.numbers(0, "f")), _triple(options.numbers(1, "f"))
+                usual = Preprocessing(resize="shortest", crop=USUAL_CROP, mean=mean, std=std)
+                return Declared(source="the metadata in the file", preprocessing=usual)
     except (Malformed, ValueError, IndexError):
         return None
     return None

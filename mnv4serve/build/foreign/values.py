@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from mnv4serve.catalog import Network, Preprocessing, Triple
 
 WHITE = 255.0
+USUAL_CROP = 0.875
 ZERO: Triple = (0.0, 0.0, 0.0)
 ONE: Triple = (1.0, 1.0, 1.0)
 HALF: Triple = (0.5, 0.5, 0.5)
@@ -45,6 +46,13 @@ class Wishes(_Frozen):
     resize: Literal["squash", "shortest"] | None = None
     crop: float | None = None
     interpolation: Literal["bilinear", "bicubic"] | None = None
+
+
+class Declared(_Frozen):
+    """What whoever published a network says about preparing its pictures."""
+
+    source: str
+    preprocessing: Preprocessing
 
 
 class Way(_Frozen):
@@ -107,5 +115,5 @@ class Facts:
     """The element-wise operators between the input and the first real one."""
     last: dict[str, str]
     """Which operator makes each output."""
-    normalisation: tuple[Triple, Triple] | None = None
-    """Mean and deviation that the file's own metadata asks for, of pixels in [0, 1]."""
+    declared: Declared | None = None
+    """What the publisher says about preparing pictures."""
