@@ -9,7 +9,7 @@ from mnv4serve.artifacts import Target, available_targets, third_party_targets
 from mnv4serve.backends import Artifact, Availability, is_simulated, probe
 from mnv4serve.catalog import Catalog, Variant, Zoo, open_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
-from mnv4serve.domain import Arm, ArmView, BackendName, Timing
+from mnv4serve.domain import Arm, ArmView, BackendName, Precision, Timing
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable, CatalogError
 from mnv4serve.profiler import (
     Candidate,
@@ -55,7 +55,11 @@ class Host:
 
         Raises ArtifactMissing naming the command that builds them where there is none.
         """
-        targets = [target for target in self.targets if target.backend in pool.backends]
+        targets = [
+            target
+            for target in self.targets
+            if target.backend in pool.backends and not _emulated(target, pool.device)
+        ]
         found = [(target, self._find(target)) for target in targets]
         candidates = tuple(
             Candidate(self._arm(target, pool), artifact, pool.device)
@@ -105,6 +109,11 @@ def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
         if not artifacts.unfit(zoo, target)
     )
     return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, tuple(targets))
+
+
+def _emulated(target: Target, device: str) -> bool:
+    """On a GPU ONNX Runtime turns int8 into fp32 at every step: slower than fp32, less accurate."""
+    return device.startswith("cuda") and target.precision is Precision.INT8
 
 
 def _offered(zoo: Zoo, variant: Variant, usable: Sequence[Availability]) -> tuple[Target, ...]:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from mnv4serve.artifacts import Target
 from mnv4serve.backends import Artifact
 from mnv4serve.catalog import load_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, BackendName, Precision, Timing
 from mnv4serve.errors import ArtifactMissing, CatalogError
-from mnv4serve.host import Host, _layouts, profiled, resident_views, survey, walked
+from mnv4serve.host import Host, _emulated, _layouts, profiled, resident_views, survey, walked
 from mnv4serve.profiler import Candidate, Profile
 from mnv4serve.readings import Reading, append_reading, encode_marks, log_of
 from mnv4serve.router.predict import DecodeCost
@@ -82,6 +83,15 @@ def test_a_gpu_needs_few_slots_and_no_threads(
 ) -> None:
     """Its jobs wait for the device, so cores are not divided among them."""
     assert [(layout.slots, layout.threads) for layout in _layouts(pool, grant)] == expected
+
+
+def test_int8_stays_off_the_gpu() -> None:
+    """Where it would be slower than fp32; on the processor it is what is fast."""
+    int8, fp32 = (Target("a@1", BackendName.ONNX, p) for p in (Precision.INT8, Precision.FP32))
+
+    assert _emulated(int8, "cuda:0")
+    assert not _emulated(fp32, "cuda:0")
+    assert not _emulated(int8, "cpu")
 
 
 def test_the_resident_set_respects_its_limit(tiny_models: Path, tiny_state: Path) -> None:

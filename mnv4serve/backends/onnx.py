@@ -172,6 +172,8 @@ def _open_session(artifact: Artifact, *, device: str, threads: int) -> Any:  # n
     runtime = onnxruntime()
     strict = device.startswith("cuda")
     options = _options(runtime, threads=threads, strict=strict)
+    if strict:
+        onnx_cuda.load_libraries(runtime)
     provider = onnx_cuda.provider(int(device.partition(":")[2] or "0")) if strict else _CPU
     try:
         session = runtime.InferenceSession(str(artifact.path), options, providers=[provider])

@@ -4,7 +4,9 @@ A session captures a graph per `gpu_graph_id` and per thread, and its runs must 
 thread captures and replays for all slots.
 """
 
+import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +33,15 @@ def provider(number: int) -> tuple[str, dict[str, str]]:
         "use_tf32": "0",
         "arena_extend_strategy": "kSameAsRequested",
     }
+
+
+def load_libraries(runtime: ModuleType) -> None:
+    """Load CUDA and cuDNN from the NVIDIA packages beside it, quiet about those it cannot find.
+
+    What is missing is told when the session is created, which fails without it.
+    """
+    with redirect_stdout(io.StringIO()):
+        runtime.preload_dlls()
 
 
 class GpuLanes:

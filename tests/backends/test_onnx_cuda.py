@@ -1,16 +1,24 @@
 """Behaviour of mnv4serve.backends.onnx_cuda, with the processor in a GPU's place."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mnv4serve.backends.cuda_buckets import BUCKETS, OutOfMemory
-from mnv4serve.backends.onnx_cuda import WARM_UP_RUNS, GpuLanes, provider, told_apart
+from mnv4serve.backends.onnx_cuda import (
+    WARM_UP_RUNS,
+    GpuLanes,
+    load_libraries,
+    provider,
+    told_apart,
+)
 from mnv4serve.errors import ArmDown, BackendUnavailable, DeviceLost
 from tests.backends.test_backends import reference
 from tests.backends.tiny import LABELS, SIDE, pictures
@@ -127,6 +135,16 @@ def test_errors_are_told_apart_by_their_words() -> None:
     assert isinstance(told_apart(RuntimeError("Failed to allocate memory")), OutOfMemory)
     assert isinstance(told_apart(RuntimeError("CUDNN failure 4: internal error")), DeviceLost)
     assert told_apart(other) is other
+
+
+def test_looking_for_libraries_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdout there may be a document that a script reads."""
+    runtime = ModuleType("onnxruntime")
+    runtime.preload_dlls = lambda: sys.stdout.write("not found")  # type: ignore[attr-defined]
+
+    load_libraries(runtime)
+
+    assert capsys.readouterr().out == ""
 
 
 def test_the_provider_is_asked_for_graphs_and_exact_numbers() -> None:
