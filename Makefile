@@ -12,10 +12,13 @@ DEV_EXTRAS := onnx,litert,ray,build,train,plot,simulate,dev
 LOCK_EXTRAS := $(DEV_EXTRAS),edgetpu
 SERVE_STAMP := $(VENV)/.serve-installed
 DEV_STAMP := $(VENV)/.dev-installed
+GPU_VENV := .venv-gpu
+GPU_STAMP := $(GPU_VENV)/.installed
+GPU_TOOLS := onnx psutil pytest pytest-asyncio
 PROTO := mnv4serve/v1/classifier.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint types layers size protos format proto bench evaluate peers soak wheel lock clean
+.PHONY: help serve test test-gpu check lint types layers size protos format proto bench evaluate peers soak wheel lock clean
 
 help:  ## Explain what there is
 	@echo 'mnv4serve: the most accurate MobileNetV4 that answers within your budget.'
@@ -26,7 +29,7 @@ help:  ## Explain what there is
 	@echo '  curl --data-binary @models/examples/golf_ball.jpg "http://127.0.0.1:8000/classify?budget_ms=5"'
 	@echo
 	@echo 'Targets:'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'Variables:'
 	@echo '  ARGS                flags for serve, test (pytest) and bench'
@@ -75,6 +78,14 @@ $(DEV_STAMP): $(SERVE_STAMP)
 	@$(PIP) install --editable '.[$(DEV_EXTRAS)]'
 	@touch $@
 
+# An environment of its own: the CUDA builds install the same import packages as those for CPUs.
+$(GPU_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@test -x $(GPU_VENV)/bin/python || $(BIN)/python -m venv $(GPU_VENV)
+	@echo 'Installing PyTorch and ONNX Runtime with CUDA into $(GPU_VENV) (once; several gigabytes)'
+	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(GPU_VENV)/bin/python -m pip install --editable '.[gpu]' $(GPU_TOOLS)
+	@touch $@
+
 # ---- what a user runs
 
 serve: $(SERVE_STAMP)  ## Serve on http://127.0.0.1:8000 and gRPC 9000
@@ -96,6 +107,12 @@ soak: $(DEV_STAMP)  ## Send 10,000 mixed requests and look for leaks
 
 test: $(DEV_STAMP)  ## Run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-gpu:  ## Certify the GPU backends on this machine's NVIDIA GPU
+	@nvidia-smi >/dev/null 2>&1 || { echo 'make test-gpu needs an NVIDIA GPU and its driver: nvidia-smi finds none' >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(GPU_STAMP)
+	@$(GPU_VENV)/bin/mnv4serve doctor --backend cuda
+	@$(GPU_VENV)/bin/python -m pytest tests/gpu $(ARGS)
 
 check: lint types layers size protos  ## Run everything that needs no test run
 
@@ -149,5 +166,5 @@ lock: $(BIN)/python  ## Pin the newest allowed versions in constraints.txt
 	@echo "constraints.txt: $$(grep -c == constraints.txt) pins"
 
 clean:  ## Remove the environment and everything built
-	@rm -rf $(VENV) build dist results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(GPU_VENV) build dist results .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
