@@ -78,4 +78,6 @@ def _what_there_is(refusal: Refusal, terms: Terms) -> str:
         arm.id if arm.accuracy is None else f"{arm.id} ({arm.accuracy:.3f})"
         for arm in refusal.available
     )
+    if not wanted:
+        return f"nobody measured how accurate these arms are, so one has to be named: {arms}"
     return f"no resident arm has {wanted}; there are {arms}"
