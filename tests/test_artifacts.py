@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from mnv4serve import artifacts
 from mnv4serve.artifacts import (
     Target,
     available_targets,
@@ -116,8 +117,11 @@ def test_int8_without_ranges_is_refused() -> None:
         digest_of(zoo(ranges=None), INT8)
 
 
-def test_a_backend_without_runtime_is_refused() -> None:
+def test_a_backend_without_runtime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no address for what nothing here could run."""
+    absent = {**artifacts.RUNTIMES, BackendName.CUDA: ("no-such-distribution",)}
+    monkeypatch.setattr(artifacts, "RUNTIMES", absent)
+
     with pytest.raises(BackendUnavailable, match="cuda"):
         digest_of(zoo(), Target("small@64", BackendName.CUDA, Precision.FP16))
 

@@ -111,7 +111,6 @@ def test_doctor_tells_why_a_backend_is_not_used(tiny_environment: Environment) -
         (("serve", "--zoo", "birds"), "unknown zoo 'birds'"),
         (("serve", "--models", "/nowhere"), "holds no catalog.toml"),
         (("serve", "--config", "absent.yaml"), "absent.yaml cannot be read"),
-        (("serve", "--engine", "ray"), "local"),
         (("classify", __file__, "--budget-ms", "-5"), "budget_ms must be above 0"),
         (("frontier", "--plot", "frontier.nonsense"), "cannot be drawn"),
         (("build", "huge@512"), "unknown variant 'huge@512'"),

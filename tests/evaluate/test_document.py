@@ -14,6 +14,7 @@ def test_a_rival_that_wins_is_named_with_the_reason() -> None:
 
 
 def test_nothing_is_claimed_where_nobody_wins() -> None:
+    """The report says so where no policy is shown to be ahead."""
     page = render(Findings(results=[*runs("priced", 0.8), *runs("ramsis", 0.7)]))
 
     assert "Nowhere: no interval lies wholly below priced." in page
@@ -72,4 +73,5 @@ def test_the_page_needs_nothing_else() -> None:
 
 
 def test_nothing_found_is_a_page_too() -> None:
+    """An evaluation without results still renders."""
     assert "Routing policies compared" in render(Findings())

@@ -45,6 +45,7 @@ def test_a_file_without_figures_is_said_to_be_so(
 def test_amounts_that_make_no_sense_are_wrong_usage(
     monkeypatch: pytest.MonkeyPatch, flags: tuple[str, str]
 ) -> None:
+    """Zero or negative amounts end with exit code 2 and a sentence."""
     assert called(monkeypatch, *flags) == 2
 
 

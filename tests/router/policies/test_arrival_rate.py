@@ -24,4 +24,5 @@ def test_a_short_history_is_not_taken_for_a_whole_window() -> None:
 
 
 def test_nothing_is_known_before_the_first_request() -> None:
+    """Without arrivals there is no rate to act on."""
     assert ArrivalRate(window_ms=10.0).per_ms(5.0) == 0.0

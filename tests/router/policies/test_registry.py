@@ -37,5 +37,6 @@ def test_every_policy_empties_its_queue(name: str) -> None:
 
 
 def test_an_unknown_name_lists_those_there_are() -> None:
+    """A misspelt policy is answered with the names that exist."""
     with pytest.raises(BadConfig, match="slackfit"):
         make_policy("clairvoyant", Setting(ARMS, BASE.predictor, 1))

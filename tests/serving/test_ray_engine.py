@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mnv4serve.v1 import classifier_pb2 as pb
 from mnv4serve.v1 import classifier_pb2_grpc
-from tests.ray.conftest import Cluster
+from tests.serving.conftest import Cluster
 from tests.serving.rig import jpeg
 
 pytestmark = pytest.mark.ray
