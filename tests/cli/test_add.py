@@ -16,7 +16,8 @@ import pytest
 pytest.importorskip("onnx", reason="reading ONNX files needs onnx")
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
-from tests.build.foreign.networks import COLOURS, write_onnx, write_pictures, write_tflite
+from tests.build.foreign.networks import COLOURS, write_onnx, write_pictures
+from tests.build.foreign.tflite_networks import write_tflite
 
 Environment = dict[str, str]
 Done = subprocess.CompletedProcess[str]
@@ -182,6 +183,20 @@ def test_a_file_that_cannot_be_served_leaves_nothing(
     assert done.stderr.strip().splitlines()[-1].startswith(f"error: {path} is no ONNX file")
     assert "Traceback" not in done.stderr
     assert "unknown zoo 'none'" in after.stderr
+
+
+def test_a_zoo_of_unknown_accuracy_asks_for_a_name(
+    environment: Environment, labels: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Nothing is routed by an accuracy that nobody measured; the sentence says what to do."""
+    path = write_onnx(tmp_path / "alone.onnx")
+    added = run(environment, "add", path, "--labels", labels)
+
+    done = run(environment, "classify", pictures / "red" / "0.png", "--zoo", "alone")
+
+    assert added.returncode == 0, added.stderr
+    assert done.returncode == 1
+    assert "one has to be named: alone@32/" in done.stderr
 
 
 @pytest.mark.usefixtures("measured")

@@ -15,11 +15,8 @@ from mnv4serve.build.foreign.values import CAFFE_MEAN, IMAGENET_MEAN, Facts, Por
 def first_way(wishes: Wishes | None = None, *, side: int = 224, **said: Any) -> Any:  # noqa: ANN401
     """The likeliest way for a file that says this, as plain values."""
     port = said.pop("port", Port("image", "float32", (None, 3, side, side)))
-    facts = Facts(
-        **{"kind": "onnx", "producer": "", "quantised": False, "first": (), "last": {}} | said,
-        inputs=(port,),
-        outputs=(),
-    )
+    usual: dict[str, Any] = {"kind": "onnx", "producer": "", "first": (), "last": {}}
+    facts = Facts(**{**usual, **said}, inputs=(port,), outputs=(), quantised=False)
     found = ways(facts, port, side, "RGB", wishes or Wishes(), lambda _: None)
     return found[0].preprocessing, found[0].colours
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="reading ONNX files needs onnx")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -18,7 +19,8 @@ from mnv4serve.build.foreign.propose import propose
 from mnv4serve.build.foreign.run import open_file
 from mnv4serve.build.foreign.values import Wishes
 from mnv4serve.errors import CatalogError
-from tests.build.foreign.networks import write_onnx, write_tflite
+from tests.build.foreign.networks import write_onnx
+from tests.build.foreign.tflite_networks import write_tflite
 
 
 def look(path: Path, *, n_labels: int = 3, wishes: Wishes | None = None) -> None:
@@ -43,8 +45,6 @@ def test_a_damaged_file_is_told_from_a_sound_one(
     tmp_path: Path, suffix: str, damage: Callable[[Path], None]
 ) -> None:
     """Truncated, overwritten or empty: one sentence with the file's name."""
-    if suffix == ".tflite":
-        pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     path = tmp_path / f"theirs{suffix}"
     (write_onnx if suffix == ".onnx" else write_tflite)(path)
     damage(path)

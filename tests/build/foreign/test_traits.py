@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 pytest.importorskip("onnx", reason="reading ONNX files needs onnx")
+pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
 from onnx import TensorProto
 
@@ -19,24 +20,25 @@ from mnv4serve.build.foreign.propose import propose
 from mnv4serve.build.foreign.run import logits, open_file
 from mnv4serve.build.foreign.values import Proposal, Wishes
 from mnv4serve.domain import BackendName
-from tests.build.foreign.networks import SIDE, coloured, write_onnx, write_tflite
+from tests.build.foreign.networks import SIDE, coloured, write_brightness, write_onnx
+from tests.build.foreign.tflite_networks import write_tflite
 
 DIRECTIONS = [0, 1, 2, 0, 1]
 PICTURES = coloured(len(DIRECTIONS))
 
 
-def served(found: Proposal, path: Path, backend: BackendName) -> NDArray[Any]:
+def served(found: Proposal, path: Path, backend: BackendName, *, n_labels: int = 3) -> NDArray[Any]:
     """What a backend answers, built as `add` builds it."""
     preprocessing = found.way.preprocessing
     target = path
     if path.suffix == ".onnx":
         content = wrapped(
-            onnx_file.load(path), found.network, preprocessing, resolution=SIDE, n_labels=3
+            onnx_file.load(path), found.network, preprocessing, resolution=SIDE, n_labels=n_labels
         )
         target = path.with_suffix(".served.onnx")
         target.write_bytes(content)
     artifact = Artifact(
-        target, backend, found.network.precision, "theirs@32", SIDE, 3, "", found.network,
+        target, backend, found.network.precision, "theirs@32", SIDE, n_labels, "", found.network,
         preprocessing,
     )  # fmt: skip
     with closing(open_backend(artifact, device="cpu", slots=2, threads=1)) as opened:
@@ -111,7 +113,6 @@ def test_tflite_files_of_many_kinds(
     tmp_path: Path, made: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     """Each is recognised for what it is, and LiteRT gives the file's own answers."""
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     path = write_tflite(tmp_path / "theirs.tflite", **made)
     wishes = Wishes(resolution=SIDE) if "open_sides" in made else Wishes()
 
@@ -119,6 +120,31 @@ def test_tflite_files_of_many_kinds(
 
     seen = found.network.model_dump()
     assert {key: seen[key] for key in expected} == expected
+
+
+def test_metadata_of_a_tflite_file_decides(tmp_path: Path) -> None:
+    """Publishers say mean and deviation of pixels up to 255; nothing else is tried then."""
+    path = write_tflite(tmp_path / "theirs.tflite", metadata=(102.0, 51.0))
+
+    found = check(path, (BackendName.LITERT,))
+
+    assert found.way.preprocessing.mean == pytest.approx((0.4,) * 3)
+    assert found.way.preprocessing.std == pytest.approx((0.2,) * 3)
+    assert found.rivals == ()
+
+
+def test_grey_pictures_are_made_from_colours(tmp_path: Path) -> None:
+    """A network with one channel sees brightness, the same on every runtime."""
+    for planes in (True, False):
+        path = write_brightness(tmp_path / "grey.onnx", planes=planes)
+        runner = open_file(path)
+        found = propose(runner, Wishes(), n_labels=2)
+
+        assert found.network.colours == "grey"
+        expected = logits(runner, found.network, found.way.preprocessing, PICTURES, n_labels=2)
+        for backend in (BackendName.ONNX, BackendName.CPU):
+            answers = served(found, path, backend, n_labels=2)
+            np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
@@ -139,7 +165,6 @@ def test_preparation_is_computed_alike(
         kind = TensorProto.FLOAT if number == "float32" else TensorProto.UINT8
         path, backend = write_onnx(tmp_path / "theirs.onnx", number=kind), BackendName.ONNX
     else:
-        pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
         path = write_tflite(tmp_path / "theirs.tflite", number=number)
         backend = BackendName.LITERT
     runner = open_file(path)
