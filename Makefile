@@ -112,7 +112,8 @@ test-gpu:  ## Certify the GPU backends on this machine's NVIDIA GPU
 	@nvidia-smi >/dev/null 2>&1 || { echo 'make test-gpu needs an NVIDIA GPU and its driver: nvidia-smi finds none' >&2; exit 1; }
 	@$(MAKE) --no-print-directory $(GPU_STAMP)
 	@$(GPU_VENV)/bin/mnv4serve doctor --backend cuda
-	@$(GPU_VENV)/bin/python -m pytest tests/gpu $(ARGS)
+	@# What PyTorch warns of while it compiles must not become an error that it gives up on.
+	@$(GPU_VENV)/bin/python -m pytest -W default tests/gpu $(ARGS)
 
 check: lint types layers size protos  ## Run everything that needs no test run
 
