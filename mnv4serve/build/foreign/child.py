@@ -18,9 +18,11 @@ from typing import IO, Any
 
 from mnv4serve.errors import CatalogError, MnvError
 
-TIMEOUT_S = 600.0
+TIMEOUT_S = 180.0
 MEMORY_SHARE = 0.75
 """Of this machine's memory, which a hostile file may want many times over."""
+LEAST_BYTES = 6 << 30
+"""Runtimes reserve far more addresses than they use, also on small machines."""
 _COMMAND = (sys.executable, "-m", "mnv4serve.build.foreign.child")
 _LONGEST = 300
 _STEP = b"step\n"
@@ -110,7 +112,7 @@ def _limit_memory() -> None:
     """Let a file that wants too much fail alone, rather than the machine with it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = int(total * MEMORY_SHARE)
+    most = max(int(total * MEMORY_SHARE), LEAST_BYTES)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

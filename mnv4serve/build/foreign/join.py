@@ -35,6 +35,8 @@ THIRD_PARTY = "third-party"
 """In the place of an architecture of ours."""
 SUFFIXES = (".onnx", ".tflite")
 NO_FILE = File(path="", sha256="0" * 64)
+LONG_S = 3600.0
+"""For trying all ways on all pictures, which shows how far it is."""
 _FRAMES = (("squash", 1.0), ("shortest", 1.0))
 """Beside the usual frame of a picture."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -163,6 +165,7 @@ class Newcomer:
         rows = ask(
             task,
             subject=self.path,
+            timeout_s=LONG_S,
             steps=lambda done: self.progress("trying ways to prepare pictures", done, total),
         )
         if all(mark is None for mark in rows[0]):

@@ -1,7 +1,7 @@
 """Which preparation labels a person's pictures best.
 
-Judged by the probability of the right label, picture by picture: it tells ways apart on far fewer
-pictures than the number of right answers does.
+More right answers count, where the probabilities of the right labels say that they are no chance:
+these tell ways apart on far fewer pictures than right and wrong do.
 """
 
 from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ def marks(trial: Trial, way: Way, report: Callable[[], None]) -> Marks:
 def decide(ways: Sequence[Way], found: Sequence[Marks]) -> Verdict:
     """The best way where it is shown to be better than the proposed one, which comes first."""
     rows = [[mark for mark in row if mark is not None] for row in found]
-    best = max(range(len(ways)), key=lambda at: (_share(rows[at]), _likelihood(rows[at])))
+    best = max(range(len(ways)), key=lambda at: _share(rows[at]))  # the first of equal ones
     named = [f"{way.name} {_share(row):.1%}" for way, row in zip(ways, rows, strict=True)]
     sentence = f"of {len(rows[0])} pictures right: "
     if best and not _better(rows[best], rows[0]):
@@ -104,16 +104,16 @@ def decide(ways: Sequence[Way], found: Sequence[Marks]) -> Verdict:
 
 
 def _better(challenger: Sequence[Mark], other: Sequence[Mark]) -> bool:
-    """Whether one way gives the right labels higher probabilities by more than chance."""
+    """Whether one way labels more pictures right, and surer of the right labels than by chance.
+
+    Sureness alone says little: many networks are surer of everything on larger numbers.
+    """
     pairs = zip(challenger, other, strict=True)
     gains = [mine.likelihood - theirs.likelihood for mine, theirs in pairs]
     deviation = stdev(gains) if len(gains) > 1 else inf
-    return fmean(gains) > CLEAR * deviation / sqrt(len(gains))
+    clear = fmean(gains) > CLEAR * deviation / sqrt(len(gains))
+    return clear and _share(challenger) > _share(other)
 
 
 def _share(row: Sequence[Mark]) -> float:
     return sum(mark.right for mark in row) / len(row)
-
-
-def _likelihood(row: Sequence[Mark]) -> float:
-    return fmean(mark.likelihood for mark in row)

@@ -10,6 +10,7 @@ import numpy as np
 from mnv4serve.artifacts import Target
 from mnv4serve.backends.cpu import openvino
 from mnv4serve.build import verify
+from mnv4serve.build.foreign.complaint import trying
 from mnv4serve.build.foreign.declared import declared_beside
 from mnv4serve.build.foreign.propose import propose
 from mnv4serve.build.foreign.run import logits, open_file
@@ -76,8 +77,10 @@ def _wrap(task: Mapping[str, Any], step: Step) -> None:
     )
     out = Path(task["out"])
     if task["backend"] == BackendName.CPU:
-        runtime = openvino()
-        runtime.save_model(runtime.Core().read_model(content, b""), out, compress_to_fp16=False)
+        runtime, path = openvino(), Path(task["path"])
+        read = runtime.Core().read_model
+        model = trying(path, "OpenVINO cannot read it", lambda: read(content, b""))
+        runtime.save_model(model, out, compress_to_fp16=False)
     else:
         out.write_bytes(content)
 

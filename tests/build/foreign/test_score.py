@@ -39,6 +39,13 @@ def test_ways_that_are_not_ruled_out_are_counted() -> None:
     assert "too few to rule out other 100.0% and 1 more" in verdict.sentence
 
 
+def test_being_surer_of_the_same_answers_is_no_merit() -> None:
+    """Larger numbers make many networks surer of whatever they say."""
+    verdict = decide(WAYS[:2], [row(30, 40), row(30, 40, likelihood=-0.1)])
+
+    assert verdict.way.name == "guess"
+
+
 def test_unreadable_pictures_do_not_count() -> None:
     """They are none in every row."""
     verdict = decide(WAYS[:1], [[None, *row(3, 4)]])
