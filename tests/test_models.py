@@ -29,7 +29,7 @@ def test_every_catalogued_file_is_there_and_unaltered(catalog: Catalog, zoo: Zoo
     """Weights, statistics, ranges, reference logits and pictures have their hashes."""
     files = [zoo.pictures, *(checkpoint.weights for checkpoint in zoo.checkpoints)]
     for variant in zoo.variants:
-        files += [variant.batch_norm, variant.reference]
+        files += [variant.statistics, variant.reference]
         files += [variant.ranges] if variant.ranges else []
 
     assert all(catalog.read(file) for file in files)
@@ -40,7 +40,7 @@ def test_nothing_lies_there_that_the_catalog_does_not_name(catalog: Catalog, zoo
     named = {checkpoint.weights.path for checkpoint in zoo.checkpoints}
     released = {checkpoint.name for checkpoint in zoo.checkpoints}
     for variant in zoo.variants:
-        named |= {variant.batch_norm.path, variant.ranges.path if variant.ranges else ""}
+        named |= {variant.statistics.path, variant.ranges.path if variant.ranges else ""}
     shipped = {
         str(path.relative_to(catalog.root))
         for path in MODELS.glob("weights/**/*@*")

@@ -27,7 +27,7 @@ def mine(tiny_models: Path, zoos: Path) -> Catalog:
     for variant in zoo.variants:
         files = {
             "batch_norm": own.put(
-                catalog, variant.batch_norm.path, shipped.read(variant.batch_norm)
+                catalog, variant.statistics.path, shipped.read(variant.statistics)
             ),
             "reference": own.put(catalog, variant.reference.path, shipped.read(variant.reference)),
             "certified": (),

@@ -81,7 +81,7 @@ def test_the_shipped_catalog_is_whole() -> None:
         assert variant.ranges is not None
         assert "act" in parse_ranges(catalog.read(variant.ranges))
         assert len(evidence(catalog, zoo, variant).logits) == 32
-        assert catalog.read(variant.batch_norm)
+        assert catalog.read(variant.statistics)
 
 
 def test_shipped_int8_is_about_as_accurate_as_fp32() -> None:

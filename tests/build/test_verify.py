@@ -71,20 +71,20 @@ def altered(
     """The catalog with faulty weights and statistics, but the reference of the right ones."""
     name, zoo = catalog.zoo()
     checkpoint = zoo.checkpoint(variant.checkpoint)
-    whole = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.batch_norm))
+    whole = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.statistics))
     whole = {key: value.float() for key, value in whole.items()}
     fault(whole)
-    for file in (checkpoint.weights, variant.batch_norm, zoo.pictures, variant.reference):
+    for file in (checkpoint.weights, variant.statistics, zoo.pictures, variant.reference):
         (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
         (folder / file.path).write_bytes(catalog.read(file))
     assert variant.ranges is not None
     (folder / variant.ranges.path).write_bytes(catalog.read(variant.ranges))
-    for file in (checkpoint.weights, variant.batch_norm):
+    for file in (checkpoint.weights, variant.statistics):
         kept = load(catalog.read(file)).keys()
         save_file({key: whole[key] for key in kept}, folder / file.path)
     moved = Catalog(root=folder, default_zoo=name, zoos={})
     weights = {"weights": describe(moved, checkpoint.weights.path)}
-    statistics = {"batch_norm": describe(moved, variant.batch_norm.path)}
+    statistics = {"batch_norm": describe(moved, variant.statistics.path)}
     faulty = zoo.model_copy(
         update={
             "checkpoints": (checkpoint.model_copy(update=weights),),

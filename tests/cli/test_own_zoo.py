@@ -139,8 +139,10 @@ def test_a_second_network_joins_the_zoo(environment: Environment, folder: Path) 
 @pytest.mark.usefixtures("trained")
 def test_training_again_replaces_the_network(environment: Environment, folder: Path) -> None:
     """Other resolutions, other weights: nothing of the earlier run is served on."""
-    wanted = ("--epochs", "1", "--schedule", "1:64", "--threads", "1", "--no-resume")
-    wanted += ("--architecture", "conv_small_035")
+    wanted = (
+        *("--epochs", "1", "--schedule", "1:64", "--threads", "1", "--no-resume"),
+        *("--architecture", "conv_small_035"),
+    )
 
     done = run(environment, "train", str(folder), "--zoo", "flowers", *wanted)
 
