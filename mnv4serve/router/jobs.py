@@ -44,6 +44,8 @@ class Job:
     """0: likely on time. 1: degraded, behind all work that is not."""
     margin_ms: float = 0.0
     """What has to be left between its expected end on the fastest arm and the deadline."""
+    scatter_ms: float = 0.0
+    """The part of the margin that is chance; with runs ahead of it more may go wrong."""
 
     @property
     def arm(self) -> Arm:

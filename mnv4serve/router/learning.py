@@ -15,6 +15,8 @@ _BINS = ((1, 0.975), (1, 0.925), (3, 0.825), (5, 0.625), (5, 0.375), (5, 0.125))
 """Weight in twentieths and midpoint of the bins that stand for a distribution, finer in the
 tail. Whole numbers keep sums exact, so that a probability compares with its target exactly."""
 _WEIGHTS = sum(weight for weight, _ in _BINS)
+_FIRST = 8
+"""Durations that count as much as what was assumed before any was seen."""
 _LARGEST_STEP = 4.0
 """One run moves a drift at most as far as if it had been this many times off."""
 
@@ -140,16 +142,22 @@ class Drift:
 class RunningQuantile:
     """A quantile of a stream of durations, by stochastic steps scaled by their recent spread."""
 
-    __slots__ = ("_share", "_spread_ms", "value_ms")
+    __slots__ = ("_seen", "_share", "_spread_ms", "value_ms")
 
     def __init__(self, value_ms: float, *, share: float) -> None:
         self.value_ms = value_ms
         self._share = share
+        self._seen = 0
         self._spread_ms = 0.5 * value_ms + 0.05
 
     def follow(self, duration_ms: float) -> None:
         """Move towards a duration that was just seen."""
         error_ms = duration_ms - self.value_ms
+        self._seen += 1
+        if self._seen <= _FIRST:
+            self.value_ms += error_ms / (self._seen + 1)
+            self._spread_ms += (abs(error_ms) - self._spread_ms) / (self._seen + 1)
+            return
         step = self._share if error_ms > 0 else self._share - 1.0
         self.value_ms = max(0.0, self.value_ms + 0.2 * self._spread_ms * step)
         self._spread_ms += 0.05 * (min(abs(error_ms), 4.0 * self._spread_ms) - self._spread_ms)

@@ -164,6 +164,7 @@ class _Offer:
             least_ms=least_ms,
             tier=1 if reason is Reason.DEGRADED else 0,
             margin_ms=margin_ms,
+            scatter_ms=max(0.0, margin_ms - alone.reply_ms),
         )
 
     def outlook(self) -> Outlook:

@@ -54,7 +54,7 @@ class View:
         ]
         last = runs[-1]
         decode_ms = sum(run.decode_ms for run in runs)
-        return Estimate(0.0, decode_ms, last.service_ms, last.hop_ms, last.reply_ms)
+        return last._replace(decode_ms=decode_ms)
 
     def probability(self, estimate: Estimate, job: Job) -> float:
         """That a job is on time if a run with this estimate starts now."""

@@ -67,12 +67,15 @@ class Estimate(NamedTuple):
     decode_ms: float
     service_ms: float
     hop_ms: float
+    """From dispatch to the slot and back."""
     reply_ms: float
+    away_ms: float = 0.0
+    """The part of the hop for which the slot is free: the way to another process."""
 
     @property
     def slot_ms(self) -> float:
         """How long a slot is taken."""
-        return self.decode_ms + self.service_ms
+        return self.decode_ms + self.service_ms + self.hop_ms - self.away_ms
 
     @property
     def run_ms(self) -> float:
@@ -86,7 +89,7 @@ class Estimate(NamedTuple):
 
     def after(self, wait_ms: float) -> "Estimate":
         """The same run after another wait."""
-        return Estimate(wait_ms, self.decode_ms, self.service_ms, self.hop_ms, self.reply_ms)
+        return self._replace(wait_ms=wait_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Predictor:
         decode: DecodeCost,
         reply_ms: float,
         hop_ms: float = 0.0,
+        far: bool = False,
     ) -> None:
         self._service_ms = {
             arm_id: {batch: by_batch[batch].p50_ms for batch in sorted(by_batch)}
@@ -125,6 +129,7 @@ class Predictor:
         self._decode = decode
         self._reply = RunningQuantile(reply_ms, share=0.9)
         self._hop = RunningQuantile(hop_ms, share=0.5)
+        self._away = 1.0 if far else 0.0
         self._slowdown = Drift(gain=0.1)
         self._arm_drift = {arm_id: Drift(gain=0.02, leak=0.005) for arm_id in timings}
         self._format_drift: dict[str, Drift] = {}
@@ -160,16 +165,18 @@ class Predictor:
             decode_ms *= drift.factor
         profiled_ms = self._alone_ms[arm_id] if batch == 1 else self._profiled_ms(arm_id, batch)
         service_ms = profiled_ms * slowdown * self._arm_drift[arm_id].factor
-        return Estimate(wait_ms, decode_ms, service_ms, self._hop.value_ms, self._reply.value_ms)
+        hop_ms = self._hop.value_ms
+        return Estimate(
+            wait_ms, decode_ms, service_ms, hop_ms, self._reply.value_ms, self._away * hop_ms
+        )
 
     def least_ms(self, arm: Arm, picture: Picture) -> float:
         """Slot time for the picture alone, or its part of a batch where that is less."""
-        alone = self.expect(arm, picture, wait_ms=0.0)
-        services_ms = [
-            self.expect(arm, picture, wait_ms=0.0, batch=size).service_ms / size
-            for size in self.batch_sizes
-        ]
-        return alone.decode_ms + min([alone.service_ms, *services_ms])
+        parts_ms = []
+        for size in (1, *self.batch_sizes):
+            run = self.expect(arm, picture, wait_ms=0.0, batch=size)
+            parts_ms.append(run.decode_ms + (run.slot_ms - run.decode_ms) / size)
+        return min(parts_ms)
 
     def on_time_probability(self, estimate: Estimate, remaining_ms: float) -> float:
         """The share of comparable runs that would be answered within the remaining time."""

@@ -221,7 +221,11 @@ def remote_pool(portrait: Portrait, link: Link, *, config: ServiceConfig, lock: 
     """A pool as its portrait says, with the arms that it has loaded."""
     arms = tuple(view.arm for view in portrait.views if view.resident)
     predictor = Predictor(
-        timings=portrait.timings, decode=portrait.decode, reply_ms=REPLY_MS, hop_ms=HOP_MS
+        timings=portrait.timings,
+        decode=portrait.decode,
+        reply_ms=REPLY_MS,
+        hop_ms=HOP_MS,
+        far=True,
     )
     ledger = SharedLedger(slots=portrait.slots, max_queue=config.max_queue)
     policy = make_policy(config.policy, Setting(arms, predictor, portrait.slots))

@@ -46,7 +46,8 @@ def test_estimate_adds_up() -> None:
     estimate = Estimate(1.0, 2.0, 4.0, 8.0, 16.0)
 
     assert estimate.total_ms == 31.0
-    assert (estimate.slot_ms, estimate.run_ms) == (6.0, 14.0)
+    assert (estimate.slot_ms, estimate.run_ms) == (14.0, 14.0)
+    assert estimate._replace(away_ms=8.0).slot_ms == 6.0
     assert estimate.after(5.0) == estimate._replace(wait_ms=5.0)
 
 

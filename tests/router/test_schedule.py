@@ -314,3 +314,15 @@ def test_a_readmitted_job_expires_once_and_by_its_new_time() -> None:
 
     assert ledger.expired(10.0) == []
     assert [j.id for j in ledger.expired(50.0)] == [1]
+
+
+def test_the_more_runs_are_ahead_the_more_may_go_wrong() -> None:
+    """What a job keeps free for chance grows with the root of the runs that go first."""
+    ahead = [job(number, deadline_ms=50.0) for number in range(8)]
+    last = replace(job(9, deadline_ms=60.0), margin_ms=2.0, scatter_ms=2.0)
+    alone, behind = _ledger([last]), _ledger([*ahead, last])
+
+    spares = [ledger.spare_ms(0.0, 1.0, without=()) for ledger in (alone, behind)]
+
+    assert spares[0] == pytest.approx(60.0 - 2.0 - 2.0)
+    assert spares[1] <= 60.0 - 2.0 * 3.0 - 10.0
