@@ -21,6 +21,8 @@ class Bare:
     zoo: Zoo
     resolution: int
     backend: Backend
+    temperature: float = 1.0
+    """That the service divides this variant's logits by."""
 
     def classify(self, image: bytes) -> tuple[Prediction, ...]:
         """Bytes to labels in the calling thread."""
@@ -31,7 +33,8 @@ class Bare:
             preprocessing=self.zoo.preprocessing,
         )
         logits = self.backend.infer(pixels[None])[0]
-        return top_k(logits, [label.name for label in self.zoo.labels], 5)
+        labels = [label.name for label in self.zoo.labels]
+        return top_k(logits, labels, 5, temperature=self.temperature)
 
 
 def open_bare(arm_id: str, *, threads: int, state_dir: Path | None = None) -> Bare:
@@ -44,4 +47,4 @@ def open_bare(arm_id: str, *, threads: int, state_dir: Path | None = None) -> Ba
     if artifact is None:
         raise SystemExit(f"{target} is not built: run mnv4serve build {variant}")
     opened = open_backend(artifact, device=device, slots=1, threads=threads)
-    return Bare(zoo, artifact.resolution, opened)
+    return Bare(zoo, artifact.resolution, opened, zoo.variant(variant).temperature)
