@@ -28,6 +28,8 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
     set_flags(os.environ, max_body_bytes=config.max_body_bytes)
     for port, flag in ((config.port, "--port"), (config.grpc_port, "--grpc-port")):
         _check_free(config.host, port, flag)
+    if config.ray.address is None:
+        _check_free(config.host, config.ray.metrics_port, "ray.metrics_port")
     try:
         import ray  # noqa: PLC0415  # the switches have to stand in the environment first
         from ray import serve  # noqa: PLC0415
@@ -103,5 +105,5 @@ def _check_free(host: str, port: int, flag: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise BadConfig(
-                f"cannot listen on {host}:{port}, it may be in use: choose another port with {flag}"
+                f"cannot listen on {host}:{port}, it may be in use: choose another {flag}"
             ) from error

@@ -1,6 +1,7 @@
 """One cluster of this machine for all tests that need Ray."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -104,9 +105,12 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the ports that systems hand out, of which Ray takes dozens meanwhile."""
+    for port in random.sample(range(20_000, 29_000), 50):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no free port")
 
 
 def _title(process: psutil.Process) -> str:
