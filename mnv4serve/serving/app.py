@@ -142,7 +142,7 @@ class _Pool:
         return PoolHost(local, assembled, zoo=site.zoo_name, generation=generation)
 
     async def run(self, errand: Errand) -> Done | Failed:
-        return await self._hosts.of(errand.generation).run(errand)
+        return await self._hosts.run(errand)
 
     async def portrait(self) -> Portrait:
         return self._hosts.newest.portrait()

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.errors import BadConfig
+from mnv4serve.errors import ArmDown, BadConfig, code
+from mnv4serve.serving.errand import Done, Errand, Failed
 from mnv4serve.serving.pool_host import PoolHost
 from mnv4serve.serving.site import PoolLike
 
@@ -58,9 +59,13 @@ class Generations:
         self._by_name = {first.generation: first}
         self._retiring: set[asyncio.Task[None]] = set()
 
-    def of(self, generation: str) -> PoolHost:
-        """The host that an errand was planned for; the newest where that has gone."""
-        return self._by_name.get(generation, self.newest)
+    async def run(self, errand: Errand) -> Done | Failed:
+        """On the host that the errand was planned for and on no other: its labels may differ."""
+        host = self._by_name.get(errand.generation)
+        if host is None:
+            gone = "what this was planned for is served no more"
+            return Failed(code(ArmDown), gone, self.newest.report())
+        return await host.run(errand)
 
     def add(self, host: PoolHost, *, grace_s: float = GRACE_S) -> None:
         """Take a new one, warm already, and retire the one before."""

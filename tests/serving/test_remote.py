@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -13,6 +14,7 @@ from mnv4serve.images import read_header
 from mnv4serve.profiler import Profile
 from mnv4serve.router.predict import DecodeCost
 from mnv4serve.serving.errand import Done, Errand, Failed, Report
+from mnv4serve.serving.generations import Generations
 from mnv4serve.serving.pool_host import PoolHost
 from mnv4serve.serving.remote import Link, RemotePool, remote_pool
 from mnv4serve.serving.site import Assembled
@@ -32,12 +34,14 @@ class Wire:
     host: PoolHost
     cut: bool = False
     delay_s: float = 0.0
+    run: Callable[[Errand], Awaitable[Done | Failed]] | None = None
+    """In place of the host's own."""
     sent: list[Errand] = field(default_factory=list)
 
     async def send(self, errand: Errand) -> Done | Failed:
         self.sent.append(errand)
         await self._through()
-        return await self.host.run(errand)
+        return await (self.run or self.host.run)(errand)
 
     async def probe(self, refused_ms: float) -> Report:
         await self._through()
@@ -185,6 +189,20 @@ async def test_expired_work_is_not_run_at_the_far_end() -> None:
     answer = await pair.wire.host.run(errand)
 
     assert isinstance(answer, Failed)
+    assert pair.far.backends[FAR.id].calls == 0
+    pair.close()
+
+
+async def test_an_errand_for_another_generation_goes_elsewhere() -> None:
+    """A far end that serves something else by now answers nothing; the near pool does."""
+    pair = await _pair()
+    pair.wire.host.generation = "newer"
+    hosts = Generations(pair.wire.host)
+    pair.wire.run = hosts.run
+
+    reply = await pair.near.gateway.classify(call(terms=Terms(budget_ms=5000)))
+
+    assert reply.plan.arm.id == NEAR.id
     assert pair.far.backends[FAR.id].calls == 0
     pair.close()
 
