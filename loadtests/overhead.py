@@ -11,7 +11,7 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from loadtests.asks import Ask, photo_of_size, photos
 from loadtests.bare import open_bare
 from loadtests.blocking import GrpcClient, HttpClient
 from loadtests.closed_loop import Throughput, grpc_throughput, http_throughput
+from loadtests.limit import Limit, limit_of
 from loadtests.servers import HOST, Server, our_server, plain_server
 
 WARM_UP = 3
@@ -28,6 +29,8 @@ CALLERS = 8
 TIGHT_MS = 1.0
 """Nothing meets it, so the fastest precision of the pinned variant answers, the same every time."""
 MS = 1000.0
+BARE = "no server"
+"""As many processes as the service has slots."""
 
 Send = Callable[[], object]
 
@@ -43,6 +46,7 @@ class Contenders:
     ask: Ask
     senders: dict[str, Send]
     """One request each, by the name in the table; `bare` is the floor."""
+    limit: Limit
 
 
 @contextmanager
@@ -52,12 +56,13 @@ def contenders(options: argparse.Namespace) -> Iterator[Contenders]:
     ask = Ask(options.budget_ms, variant=options.variant, backend=options.backend)
     with ExitStack() as stack:
         ours = stack.enter_context(our_server(_settings(options)))
-        http = stack.enter_context(HttpClient(HOST, ours.port))
-        arm = http.classify(image, ask).arm
-        if not arm:
-            raise SystemExit(f"{options.variant} on {options.backend} was not served")
+        arm = _arm_of(ours, image, ask)
+        limit = stack.enter_context(
+            limit_of(arm, processes=options.slots, threads=options.threads, image=image)
+        )
         flags = ("--arm", arm, "--threads", str(options.threads))
         plain = stack.enter_context(plain_server(flags))
+        http = stack.enter_context(HttpClient(HOST, ours.port))
         plain_http = stack.enter_context(HttpClient(HOST, plain.port))
         grpc_client = GrpcClient(HOST, ours.grpc_port)
         stack.callback(grpc_client.close)
@@ -69,7 +74,16 @@ def contenders(options: argparse.Namespace) -> Iterator[Contenders]:
             "mnv4serve gRPC": lambda: grpc_client.classify(image, ask),
             "Starlette": lambda: plain_http.classify(image, ask),
         }
-        yield Contenders(arm, ours, plain, image, ask, senders)
+        yield Contenders(arm, ours, plain, image, ask, senders, limit)
+
+
+def _arm_of(server: Server, image: bytes, ask: Ask) -> str:
+    """What the pins lead to."""
+    with HttpClient(HOST, server.port) as client:
+        arm = client.classify(image, ask).arm
+    if not arm:
+        raise SystemExit(f"{ask.variant} on {ask.backend} was not served")
+    return arm
 
 
 def _settings(options: argparse.Namespace) -> dict[str, str]:
@@ -120,7 +134,7 @@ class Round:
     """One round of load on one server, with what it cost the server."""
 
     load: Throughput
-    cpu_ms: float
+    cpu_ms: float | None
     """Processor time of the server a request, little disturbed by what else the machine does."""
 
 
@@ -128,6 +142,7 @@ def at_once(found: Contenders, *, rounds: int, seconds: float) -> dict[str, Any]
     """Requests a second for eight callers, contenders taking turns."""
     runs: dict[str, list[Round]] = {}
     for _ in range(rounds):
+        runs.setdefault(BARE, []).append(Round(found.limit.run(seconds), None))
         for name, run, server, port in (
             ("mnv4serve HTTP", http_throughput, found.ours, found.ours.port),
             ("mnv4serve gRPC", grpc_throughput, found.ours, found.ours.grpc_port),
@@ -150,15 +165,20 @@ def _middle(runs: list[Round]) -> dict[str, Any]:
     chosen = next(run.load for run in runs if run.load.per_s == middle)
     return asdict(chosen) | {
         "failed": sum(run.load.failed for run in runs),
-        "cpu_ms": round(statistics.median(run.cpu_ms for run in runs), 3),
+        "cpu_ms": _median([run.cpu_ms for run in runs if run.cpu_ms is not None]),
         "rounds_per_s": [round(run.load.per_s, 1) for run in runs],
     }
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return round(statistics.median(values), 3) if values else None
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     with contenders(options) as found:
         latency = one_at_a_time(found.senders, rounds=options.rounds, requests=options.requests)
         throughput = at_once(found, rounds=options.load_rounds, seconds=options.seconds)
+        ours_per_s = throughput["mnv4serve HTTP"]["per_s"]
         return {
             "arm": found.arm,
             "photo_bytes": len(found.image),
@@ -166,9 +186,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "threads": options.threads,
             "one_at_a_time": latency,
             "eight_at_once": throughput,
-            "ratio_to_starlette": round(
-                throughput["mnv4serve HTTP"]["per_s"] / throughput["Starlette"]["per_s"], 3
-            ),
+            "ratio_to_starlette": round(ours_per_s / throughput["Starlette"]["per_s"], 3),
+            "share_of_limit": round(ours_per_s / throughput[BARE]["per_s"], 3),
             "rss_bytes": found.ours.process.memory_info().rss,
         }
 
@@ -183,10 +202,13 @@ def show(found: dict[str, Any]) -> None:
     columns = ("", "requests/s", "p50", "p99", "failed", "CPU ms each", "client")
     keys = ("per_s", "p50_ms", "p99_ms", "failed", "cpu_ms", "client")
     lines = found["eight_at_once"].items()
-    loads = [(name, *(line[key] for key in keys)) for name, line in lines]
+    loads = [
+        (name, *("" if line[key] is None else line[key] for key in keys)) for name, line in lines
+    ]
     report.table(f"{CALLERS} callers at once", columns, loads)
     report.console.print(
-        f"over HTTP {found['ratio_to_starlette']:.2f} times the requests a second of Starlette"
+        f"over HTTP {found['ratio_to_starlette']:.2f} times the requests a second of Starlette, "
+        f"{found['share_of_limit']:.0%} of what {found['slots']} processes do without any server"
     )
 
 
