@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 from loadtests.report import console
 from mnv4serve.domain import Arm, BackendName, OnMiss, Picture, Precision, Terms, Timing
+from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Pool, Rules, admit, arrived, dispatch, learn
 from mnv4serve.router.policies.priced import Priced
-from mnv4serve.router.predict import DecodeCost, Predictor, Spent
+from mnv4serve.router.predict import Predictor, Spent
 from mnv4serve.router.refusal import Refusal
 from mnv4serve.router.schedule import Ledger
 

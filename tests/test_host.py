@@ -14,7 +14,7 @@ from mnv4serve.errors import ArtifactMissing, CatalogError
 from mnv4serve.host import Host, _emulated, _layouts, profiled, resident_views, survey, walked
 from mnv4serve.profiler import Candidate, Profile
 from mnv4serve.readings import Reading, append_reading, encode_marks, log_of
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 
 
 def test_nothing_is_loadable_before_it_is_built(tiny_models: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.images import decode, read_header
 from mnv4serve.profiler.timing import Clock, Effort, measure
-from mnv4serve.router.predict import DecodeCost, decode_features
+from mnv4serve.router.decode_cost import DecodeCost, decode_features
 
 _JPEG_SIDES = ((224, 224), (320, 240), (500, 375), (800, 600), (1600, 1200))
 _JPEG_QUALITIES = (60, 95)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mnv4serve.domain import Timing
 from mnv4serve.errors import ProfileError, StorageError
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 
 REVISION = 1
 """Raised whenever profiles measured by older code must not be believed any more."""

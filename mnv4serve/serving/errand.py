@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mnv4serve.domain import ArmView, Picture, Plan, Stages, Terms, Timing
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 
 
 @dataclass(frozen=True, slots=True)

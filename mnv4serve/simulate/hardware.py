@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mnv4serve.domain import Arm, Picture, Timing
+from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.router.frontier import Point, frontier
-from mnv4serve.router.predict import DecodeCost
 
 MS_PER_S = 1000.0
 TYPICAL = Picture("JPEG", width=500, height=375, n_bytes=107_000)

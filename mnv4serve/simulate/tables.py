@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mnv4serve.domain import Arm, BackendName, Precision, Timing
 from mnv4serve.errors import ProfileError
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.simulate.hardware import NO_DECODING, Kind
 
 SAMPLES = 200

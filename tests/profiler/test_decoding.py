@@ -9,7 +9,7 @@ from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import Picture
 from mnv4serve.images import read_header
 from mnv4serve.profiler.decoding import example_photo, fit, measure_decode
-from mnv4serve.router.predict import DecodeCost, decode_features
+from mnv4serve.router.decode_cost import DecodeCost, decode_features
 
 PICTURES = [
     Picture(name, side, side * 3 // 4, n_bytes)

@@ -13,7 +13,7 @@ import pytest
 from mnv4serve.domain import Timing
 from mnv4serve.errors import ProfileError, StorageError
 from mnv4serve.profiler.store import Profile, host_fingerprint, host_lock, load, save
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 
 FINGERPRINT = "ab" * 32
 ARM = "conv_small@160/cpu/bf16/cpu"

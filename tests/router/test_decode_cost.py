@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv4serve.domain import Picture
-from mnv4serve.router.predict import DecodeCost, dct_eighths, decode_features
+from mnv4serve.router.decode_cost import DecodeCost, dct_eighths, decode_features
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 32).map(lambda n: 32 * n))

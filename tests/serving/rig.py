@@ -24,10 +24,11 @@ from mnv4serve.domain import (
     Transport,
 )
 from mnv4serve.router import planner
+from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.policy import Policy
-from mnv4serve.router.predict import DecodeCost, Predictor
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.pool import STUCK_MS, Pool, Resident

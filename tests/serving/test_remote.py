@@ -12,7 +12,7 @@ from mnv4serve.domain import Arm, ArmView, BackendName, OnMiss, Precision, Terms
 from mnv4serve.errors import ArmDown, Busy, DeviceLost, Expired
 from mnv4serve.images import read_header
 from mnv4serve.profiler import Profile
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.serving.errand import Done, Errand, Failed, Report
 from mnv4serve.serving.generations import Generations
 from mnv4serve.serving.pool_host import PoolHost

@@ -1,6 +1,6 @@
 import pytest
 
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.simulate.hardware import TYPICAL, Cluster, Node
 from tests.simulate.builders import kind, with_batches
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mnv4serve.domain import Picture, Timing
-from mnv4serve.router.predict import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.simulate.scenario import offer
 from mnv4serve.simulate.truth import BLOCK, Noise, Truth
 from tests.simulate.builders import kind, scenario, timing, with_batches
