@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,7 +135,7 @@ def unfit(zoo: Zoo, target: Target) -> str:
     return ""
 
 
-def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
+def ingredients_of(zoo: Zoo, target: Target, *, compiled: bool = False) -> dict[str, Any]:
     """All inputs of a build that can change its bytes or the proof that they are right.
 
     Raises BackendUnavailable where the backend's runtime is not installed, CatalogError where
@@ -159,7 +159,7 @@ def ingredients_of(zoo: Zoo, target: Target) -> dict[str, Any]:
         "ranges": _ranges(variant, target.precision),
         "pictures": zoo.pictures.sha256,
         "reference": variant.reference.sha256,
-        **_compiler(target),
+        **_compiler(target, compiled=compiled),
         **({"network": variant.network.model_dump(mode="json")} if variant.network else {}),
     }
 
@@ -169,9 +169,9 @@ def ready_made(zoo: Zoo, target: Target) -> File | None:
     return zoo.variant(target.variant).ready if target.backend in _CONVOLUTIONS_ONLY else None
 
 
-def digest_of(zoo: Zoo, target: Target) -> str:
+def digest_of(zoo: Zoo, target: Target, *, compiled: bool = False) -> str:
     """The address of an artifact: the hash of its ingredients."""
-    ingredients = json.dumps(ingredients_of(zoo, target), sort_keys=True)
+    ingredients = json.dumps(ingredients_of(zoo, target, compiled=compiled), sort_keys=True)
     return hashlib.sha256(ingredients.encode()).hexdigest()
 
 
@@ -181,13 +181,21 @@ def folder_of(state_dir: Path) -> Path:
 
 
 def find(state_dir: Path, zoo: Zoo, target: Target) -> Artifact | None:
-    """The built artifact after checking all its bytes; None where missing, stale or damaged."""
-    digest = digest_of(zoo, target)
+    """The built artifact after checking all its bytes; None where missing, stale or damaged.
+
+    For an Edge TPU one that was compiled on another machine is preferred to none that was.
+    """
+    addresses = dict.fromkeys(digest_of(zoo, target, compiled=there) for there in (True, False))
+    found = (_at(state_dir, digest, zoo, target) for digest in addresses)
+    return next((artifact for artifact in found if artifact is not None), None)
+
+
+def _at(state_dir: Path, digest: str, zoo: Zoo, target: Target) -> Artifact | None:
     folder = folder_of(state_dir) / digest
     manifest = read_manifest(folder)
     if manifest is None or manifest.digest != digest or not _intact(folder, manifest):
         return None
-    return artifact_at(folder / manifest.files[0].name, zoo, target)
+    return replace(artifact_at(folder / manifest.files[0].name, zoo, target), digest=digest)
 
 
 def artifact_at(path: Path, zoo: Zoo, target: Target) -> Artifact:
@@ -245,11 +253,11 @@ def _ranges(variant: Variant, precision: Precision) -> str | None:
     return variant.ranges.sha256
 
 
-def _compiler(target: Target) -> dict[str, bool]:
-    """Whether there is a compiler, which once installed makes another artifact."""
+def _compiler(target: Target, *, compiled: bool) -> dict[str, bool]:
+    """Whether there is or was a compiler, which once installed makes another artifact."""
     if target.backend is not BackendName.EDGETPU:
         return {}
-    return {"compiler": shutil.which(EDGETPU_COMPILER) is not None}
+    return {"compiler": compiled or shutil.which(EDGETPU_COMPILER) is not None}
 
 
 def _runtime(backend: BackendName) -> str:

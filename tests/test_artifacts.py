@@ -142,6 +142,27 @@ def test_a_compiler_makes_another_artifact(tmp_path: Path, monkeypatch: pytest.M
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True]
 
 
+def test_what_was_compiled_elsewhere_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An artifact made where there is a compiler serves on a machine that has none."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    target = Target("small@64", BackendName.EDGETPU, Precision.INT8)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    digest = digest_of(zoo(), target, compiled=True)
+    folder = folder_of(tmp_path) / digest
+    folder.mkdir(parents=True)
+    (folder / "model.tflite").write_bytes(b"int8")
+    stored = artifacts.describe_file(folder / "model.tflite")
+    manifest = artifacts.Manifest(digest=digest, ingredients={}, files=(stored,), deviation=0.0)
+    (folder / artifacts.MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+
+    found = find(tmp_path, zoo(), target)
+
+    assert found is not None
+    assert found.digest == digest != digest_of(zoo(), target)
+
+
 def test_an_empty_state_folder_holds_nothing(tmp_path: Path) -> None:
     """Before the first build there is nothing to find, and nothing is created."""
     assert find(tmp_path / "state", zoo(), TARGET) is None
