@@ -1,11 +1,12 @@
 """Run the steps of a Dockerfile's target once, where there is no Docker.
 
-    sudo python deployments/try_dockerfile.py cpu [--keep FOLDER] [-- COMMAND...]
+    sudo python deployments/try_dockerfile.py cpu [--check] [--keep FOLDER] [-- COMMAND...]
 
 Each stage gets an overlay over this machine's own root, so that nothing is written outside of the
-work folder, which lies in memory; then COMMAND runs in the finished image. This machine has to have
-the Python that the image starts from. It shows that every instruction works, not what an image
-weighs.
+work folder, a file system in a file; then COMMAND runs in the finished image. This machine has to
+have the Python that the image starts from. `--check` starts the image as it would be in production:
+not as root, nothing writable but /tmp and the state folder, until its own HEALTHCHECK is content.
+It shows that every instruction works and what stages add, not what they start from.
 """
 
 import argparse
@@ -17,11 +18,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from stand_ins import stand_ins
+
 ROOT = Path(__file__).parents[1]
 METADATA = {"LABEL", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
+DOCKERFILE = ROOT / "Dockerfile"
+CORAL = "edgetpu"
+STATE = "/var/lib/mnv4serve"
+CHECK = Path(__file__).with_name("check_image.sh")
+EXAMPLE = ROOT / "models" / "examples" / "golf_ball.jpg"
 
 
 @dataclass(slots=True)
@@ -35,6 +45,8 @@ class Stage:
     folder: str = "/"
     shell: list[str] = field(default_factory=lambda: ["/bin/sh", "-c"])
     user: str = "0"
+    about: dict[str, str] = field(default_factory=dict)
+    """What the instructions say that change nothing by themselves."""
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -66,26 +78,83 @@ def needed(steps: list[tuple[str, str]], target: str) -> set[str]:
     return wanted
 
 
-def enter(stage: Stage, command: list[str], *, user: str) -> None:
-    """Run a command in a stage's root, in namespaces of its own."""
+def mounts(stage: Stage, *, writable: bool) -> tuple[Path, list[str]]:
+    """Where a stage's root appears, and the commands that bring it there in a namespace."""
     mount = stage.upper.parent / f"{stage.name}.root"
     work = stage.upper.parent / f"{stage.name}.work"
     for folder in (mount, work):
         folder.mkdir(exist_ok=True)
-    lower = ":".join(map(str, [*stage.lower, Path("/")]))
-    layers = f"lowerdir={lower},upperdir={stage.upper},workdir={work}"
-    inside = [
+    lower = [*stage.lower, Path("/")]
+    if writable:
+        layers = f"lowerdir={':'.join(map(str, lower))},upperdir={stage.upper},workdir={work}"
+    else:
+        layers = f"ro,lowerdir={':'.join(map(str, [stage.upper, *lower]))}"
+    return mount, [
         f"mount -t overlay overlay -o {layers} {mount}",
         f"mount -t proc proc {mount}/proc",
         f"mount --bind /dev {mount}/dev",
         f"mount -t tmpfs tmpfs {mount}/tmp",
-        f"exec chroot --userspec={user} {mount} /usr/bin/env -i "
-        + shlex.join([*(f"{key}={value}" for key, value in stage.env.items())])
-        + f" /bin/sh -c {shlex.quote(f'cd {stage.folder} && exec ' + shlex.join(command))}",
     ]
+
+
+def inside(stage: Stage, mount: Path, *, user: str) -> list[str]:
+    """What goes before a command to run it in a stage's root with its environment."""
+    environment = [f"{key}={value}" for key, value in stage.env.items()]
+    folder = f'cd {stage.folder} && exec "$@"'
+    chroot = ["chroot", f"--userspec={user}", str(mount), "/usr/bin/env", "-i", *environment]
+    return [*chroot, "/bin/sh", "-c", folder, "sh"]
+
+
+def namespace(commands: Sequence[str], *extra: str, env: Mapping[str, str] | None = None) -> None:
     subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", "\n".join(inside)], check=True
+        ["unshare", "--mount", "--pid", "--fork", *extra, "sh", "-ec", "\n".join(commands)],
+        check=True,
+        env=os.environ | dict(env or {}),
     )
+
+
+def enter(stage: Stage, command: Sequence[str], *, user: str) -> None:
+    """Run a command in a stage's root, in namespaces of its own."""
+    mount, before = mounts(stage, writable=True)
+    namespace([*before, "exec " + shlex.join([*inside(stage, mount, user=user), *command])])
+
+
+def check(image: Stage) -> None:
+    """Start a finished image as in production; it has its own network, so its ports are free."""
+    mount, before = mounts(image, writable=False)
+    state = image.upper.parent / "volume"
+    shutil.copytree(image.upper / STATE.lstrip("/"), state)
+    subprocess.run(["chown", "-R", f"{image.user}:{image.user}", str(state)], check=True)
+    enter_script = image.upper.parent / "enter"
+    prefix = shlex.join(inside(image, mount, user=f"{image.user}:{image.user}"))
+    enter_script.write_text(f'#!/bin/sh\nexec {prefix} "$@"\n', encoding="utf-8")
+    enter_script.chmod(0o755)
+    words = {
+        "ENTER": str(enter_script),
+        "START": shlex.join(json.loads(image.about["ENTRYPOINT"]) + json.loads(image.about["CMD"])),
+        "HEALTH": shlex.join(json.loads(image.about["HEALTHCHECK"].partition("CMD")[2])),
+        "PICTURE": str(EXAMPLE),
+    }
+    writable = [
+        f"mount --bind {state} {mount}{STATE}",
+        f"mount -t tmpfs tmpfs {mount}/dev/shm",
+    ]
+    namespace([*before, *writable, f"exec sh {CHECK}"], "--net", env=words)
+
+
+def sizes(image: Stage) -> Iterator[str]:
+    """What each stage of an image adds to what it starts from."""
+    for layer in (*reversed(image.lower), image.upper):
+        counted = subprocess.run(
+            ["du", "-sm", str(layer)], check=True, capture_output=True, text=True
+        ).stdout
+        yield f"{layer.name}: {counted.split()[0]} MB"
+        places = [layer / place for place in ("opt/mnv4serve", STATE.lstrip("/"))]
+        for place in filter(Path.is_dir, places):
+            counted = subprocess.run(
+                ["du", "-sm", str(place)], check=True, capture_output=True, text=True
+            ).stdout
+            yield f"  of it /{place.relative_to(layer)}: {counted.split()[0]} MB"
 
 
 def copy(stage: Stage, rest: str, stages: dict[str, Stage]) -> None:
@@ -96,15 +165,17 @@ def copy(stage: Stage, rest: str, stages: dict[str, Stage]) -> None:
     place = Path(destination) if destination.startswith("/") else Path(stage.folder, destination)
     target = stage.upper / str(place).lstrip("/")
     for source in sources:
-        base = stages[origin[1]].upper if origin else None
-        if base is None:
+        if origin is None:
             archive = subprocess.run(
                 ["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True
             )
             target.mkdir(parents=True, exist_ok=True)
             subprocess.run(["tar", "-x", "-C", str(target)], input=archive.stdout, check=True)
-        else:
-            shutil.copytree(base / source.lstrip("/"), target, symlinks=True, dirs_exist_ok=True)
+            continue
+        made = stages[origin[1]]
+        layers = [layer / source.lstrip("/") for layer in (*reversed(made.lower), made.upper)]
+        for layer in filter(Path.exists, layers):
+            shutil.copytree(layer, target, symlinks=True, dirs_exist_ok=True)
     if owner:
         subprocess.run(["chown", "-R", "10001", str(target)], check=True)
 
@@ -116,7 +187,9 @@ def step(stage: Stage, word: str, rest: str, stages: dict[str, Stage]) -> None:
             copy(stage, rest, stages)
         case "RUN":
             enter(stage, [*stage.shell, rest], user="0")
-        case _ if word not in METADATA:
+        case _ if word in METADATA:
+            stage.about[word] = rest
+        case _:
             setting(stage, word, rest)
 
 
@@ -152,9 +225,9 @@ def begun(rest: str, stages: dict[str, Stage], folder: Path) -> Stage:
     return replace(below, name=name, lower=lower, upper=upper, env=dict(below.env))
 
 
-def make(target: str, folder: Path) -> Stage:
+def make(target: str, folder: Path, arguments: Mapping[str, str]) -> Stage:
     """Every stage that the target needs, in the file's order."""
-    steps = instructions((ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    steps = instructions(DOCKERFILE.read_text(encoding="utf-8"))
     wanted = needed(steps, target)
     stages: dict[str, Stage] = {}
     stage: Stage | None = None
@@ -167,28 +240,59 @@ def make(target: str, folder: Path) -> Stage:
         elif stage is not None:
             sys.stderr.write(f"[{stage.name}] {word} {rest[:100]}\n")
             step(stage, word, rest, stages)
+            if word == "ARG" and (name := rest.partition("=")[0]) in arguments:
+                stage.env[name] = arguments[name]
     return stages[target]
+
+
+@contextmanager
+def work_folder(keep: Path | None) -> Iterator[Path]:
+    """A file system of its own, because an overlay may not lie within what it is laid over."""
+    folder = keep or Path(tempfile.mkdtemp(prefix="dockerfile-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = folder.with_suffix(".ext4")
+    subprocess.run(["truncate", "--size=40G", str(disk)], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(disk), str(folder)], check=True)
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        if not keep:
+            subprocess.run(["umount", str(folder)], check=True)
+            disk.unlink()
+            folder.rmdir()
+
+
+def try_target(target: str, folder: Path, *, command: Sequence[str], checked: bool) -> None:
+    """Make a target, say what it weighs, and run what is asked for."""
+    with ExitStack() as stack:
+        arguments: dict[str, str] = {}
+        if target == CORAL:
+            sys.stderr.write("Google's compiler and libedgetpu: stand-ins, see stand_ins.py\n")
+            arguments = stack.enter_context(stand_ins(folder / "stand-ins"))
+        image = make(target, folder, arguments)
+    for line in sizes(image):
+        sys.stdout.write(f"{line}\n")
+    if command or checked:
+        # this machine's Python may lie in a folder that only root enters
+        above = [str(folder) for folder in Path(sys.executable).resolve().parents]
+        enter(image, ["chmod", "o+x", *above], user="0")
+    if checked:
+        check(image)
+    if command:
+        enter(image, command, user=f"{image.user}:{image.user}")
 
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("target")
+    flags.add_argument("--check", action="store_true", help="start it as in production")
     flags.add_argument("--keep", type=Path, help="work in this folder and leave it")
     own, _, command = " ".join(map(shlex.quote, sys.argv[1:])).partition(" -- ")
     options = flags.parse_args(shlex.split(own))
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="dockerfile-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    # of its own, because an overlay may not lie within what it is laid over
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12g", "tmpfs", str(folder)], check=True)
-    image = make(options.target, folder)
-    if command:
-        # this machine's Python may lie in a folder that only root enters
-        above = [str(folder) for folder in Path(sys.executable).resolve().parents]
-        enter(image, ["chmod", "o+x", *above], user="0")
-        enter(image, shlex.split(command), user=f"{image.user}:{image.user}")
-    if not options.keep:
-        subprocess.run(["umount", str(folder)], check=True)
-        folder.rmdir()
+    with work_folder(options.keep) as folder:
+        try_target(options.target, folder, command=shlex.split(command), checked=options.check)
 
 
 if __name__ == "__main__":
