@@ -145,6 +145,8 @@ class Plan:
     reply_ms: float
     on_time_probability: float
     reason: Reason
+    switch_ms: float = 0.0
+    """The part of the service that brings the arm's weights to the device."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,11 @@ def _open(artifact: Artifact, *, device: str, slots: int, threads: int) -> Backe
             return open_cuda(artifact, device=device, slots=slots)
 
 
+def holds_one_model(backend: BackendName) -> bool:
+    """Whether a device of this backend has to be sent a model's weights after another one ran."""
+    return backend is BackendName.EDGETPU
+
+
 def is_simulated(device: str) -> bool:
     """Whether a device, as the configuration names it, only takes the time of a real one."""
     return device.partition(":")[2].startswith("simulated")

@@ -3,7 +3,7 @@
 Everything that the router predicts from is measured where it is used; nothing is looked up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from mnv4serve.backends import Artifact, Backend, open_backend
+from mnv4serve.backends import Artifact, Backend, holds_one_model, open_backend
 from mnv4serve.backends.cuda_buckets import BUCKETS
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import Arm, Timing
@@ -23,6 +23,7 @@ from mnv4serve.profiler.store import Profile, host_fingerprint, host_lock, load,
 from mnv4serve.profiler.timing import (
     BATCH_SIZES,
     QUICK_BATCH_SIZES,
+    first_run_ms,
     measure,
     profile_arm,
     summarise,
@@ -34,6 +35,7 @@ __all__ = [
     "Profile",
     "choose_layout",
     "cpu_grant",
+    "first_run_ms",
     "host_fingerprint",
     "host_lock",
     "layouts",
@@ -94,6 +96,7 @@ def measure_host(
         for done, candidate in enumerate(candidates, start=2):
             progress(candidate.arm.id, done, steps)
             timings[candidate.arm.id] = _timings(candidate, layout, quick=quick)
+        switching = _switching(candidates, layout, timings)
     return Profile(
         fingerprint=fingerprint,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -102,7 +105,22 @@ def measure_host(
         threads=layout.threads,
         timings=timings,
         decode=decoding,
+        switching_ms=switching,
     )
+
+
+def _switching(
+    candidates: Sequence[Candidate], layout: Layout, timings: Mapping[str, Mapping[int, Timing]]
+) -> dict[str, float]:
+    """Of arms that displace each other, each measured after its neighbour."""
+    found = {}
+    sharing = [one for one in candidates if holds_one_model(one.artifact.backend)]
+    for place, candidate in enumerate(sharing if len(sharing) > 1 else ()):
+        other = sharing[place - 1]
+        with closing(_open(candidate, layout)) as arriving, closing(_open(other, layout)) as there:
+            first_ms = first_run_ms((there, other.arm), (arriving, candidate.arm))
+        found[candidate.arm.id] = max(0.0, first_ms - timings[candidate.arm.id][1].p50_ms)
+    return found
 
 
 def _timings(candidate: Candidate, layout: Layout, *, quick: bool) -> dict[int, Timing]:

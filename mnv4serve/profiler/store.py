@@ -9,7 +9,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -37,6 +37,9 @@ class Profile:
     timings: dict[str, dict[int, Timing]]
     """By arm id and batch size."""
     decode: DecodeCost
+    switching_ms: dict[str, float] = field(default_factory=dict)
+    """By arm id: what its first picture takes longer after another arm ran on the device. Empty
+    where a device holds them all."""
 
 
 _ADAPTER = TypeAdapter(Profile)
@@ -126,6 +129,8 @@ def _check(profile: Profile) -> None:
                 raise ProfileError(f"{arm_id} at batch {batch} measured {timing}: profile again")
     if not all(math.isfinite(value) and value >= 0 for value in astuple(profile.decode)):
         raise ProfileError(f"decoding measured {profile.decode}: profile again")
+    if not all(math.isfinite(value) and value >= 0 for value in profile.switching_ms.values()):
+        raise ProfileError(f"switching measured {profile.switching_ms}: profile again")
 
 
 def _sane(timing: Timing) -> bool:

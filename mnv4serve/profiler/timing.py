@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnv4serve.backends import Backend
 from mnv4serve.domain import Arm, Timing
@@ -16,6 +17,8 @@ QUICK_BATCH_SIZES = (1,)
 """A second graph per arm for batches would cost half of a quick profile's time; for batches that
 were not measured the router assumes that they gain nothing, and learns better."""
 MS_PER_S = 1000.0
+SWITCHES = 5
+"""From another arm, each measured; over USB 2 one takes a tenth of a second."""
 _SAMPLES_FOR_P99 = 200
 _CALM = 1.3
 """90th percentile over median up to which a round counts as undisturbed."""
@@ -84,6 +87,24 @@ def profile_arm(
         pixels = noise.integers(0, 256, shape, dtype=np.uint8)
         timings[batch] = _undisturbed(partial(backend.infer, pixels), quick=quick, clock=clock)
     return timings
+
+
+def first_run_ms(
+    there: tuple[Backend, Arm], arriving: tuple[Backend, Arm], *, clock: Clock = time.perf_counter
+) -> float:
+    """What the second arm's first picture takes right after the first arm ran."""
+    (displaced, before), (backend, arm) = there, arriving
+    samples = []
+    for _ in range(SWITCHES):
+        displaced.infer(_blank(before))
+        started_s = clock()
+        backend.infer(_blank(arm))
+        samples.append((clock() - started_s) * MS_PER_S)
+    return _percentile(sorted(samples), 0.5)
+
+
+def _blank(arm: Arm) -> NDArray[np.uint8]:
+    return np.zeros((1, arm.resolution, arm.resolution, 3), np.uint8)
 
 
 def _undisturbed(run: Callable[[], object], *, quick: bool, clock: Clock) -> Timing:

@@ -37,7 +37,7 @@ class Job:
     arms: tuple[Arm, ...]
     """The pool's arms that the terms allow."""
     expected_ms: float
-    """How long the reserved arm will take a slot."""
+    """How long the reserved arm will take a slot, its weights being on the device."""
     least_ms: float
     """How long the fastest of `arms` would."""
     tier: int = 0

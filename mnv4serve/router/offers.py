@@ -98,15 +98,11 @@ class _Offer:
     def __init__(
         self, pool: Pool, ids: set[str], request: Request, *, now_ms: float, rules: Rules
     ) -> None:
-        self.runs = [
-            (arm, pool.predictor.expect(arm, request.picture, wait_ms=0.0))
-            for arm in pool.arms
-            if arm.id in ids
-        ]
         self._pool = pool
         self._predictor: Predictor = pool.predictor
         self._ledger = pool.ledger
         self._request = request
+        self.runs = [(arm, self._run(arm, tier=0)) for arm in pool.arms if arm.id in ids]
         self._now_ms = now_ms
         self._left_ms = request.deadline_ms - now_ms
         self._rules = rules
@@ -128,6 +124,8 @@ class _Offer:
     def degraded(self) -> Candidate:
         arm, run = self._fastest()
         wait_ms = self._ledger.wait_ms(self._now_ms, self._request.deadline_ms, tier=1)
+        if self._ledger.residency is not None:
+            run = self._run(arm, tier=1)
         return self._candidate(arm, run.after(wait_ms))
 
     def reason(self, chosen: Candidate, reason: Reason) -> Reason:
@@ -145,7 +143,8 @@ class _Offer:
         plan = plan_of(candidate, reason)
         terms = self._request.terms
         late_ms = self._rules.late_limit_ms if terms.on_miss is OnMiss.DEGRADE else 0.0
-        arm, alone = self._fastest()
+        arm, fastest_run = self._fastest()
+        alone = fastest_run.settled() if fastest_run.switch_ms else fastest_run
         margin_ms = self._predictor.margin_ms(alone, self._rules.on_time_target)
         least_ms = alone.slot_ms
         if self._predictor.batch_sizes:
@@ -160,7 +159,7 @@ class _Offer:
             terms=terms,
             plan=plan,
             arms=tuple(arm for arm, _ in self.runs),
-            expected_ms=candidate.estimate.slot_ms,
+            expected_ms=candidate.estimate.slot_ms - candidate.estimate.switch_ms,
             least_ms=least_ms,
             tier=1 if reason is Reason.DEGRADED else 0,
             margin_ms=margin_ms,
@@ -172,7 +171,7 @@ class _Offer:
         wait_ms = self._wait_here_ms()
         required_ms = self._required_ms(run.after(wait_ms))
         return Outlook(
-            idle_budget_ms=self._spent_ms + self._required_ms(run),
+            idle_budget_ms=self._spent_ms + self._required_ms(run.settled()),
             now_budget_ms=self._accepted_ms(run, wait_ms, required_ms),
             retry_after_ms=max(1.0, self._wait_ms(-math.inf), required_ms - self._left_ms),
             full=self._ledger.full,
@@ -181,6 +180,11 @@ class _Offer:
     @property
     def _spent_ms(self) -> float:
         return self._now_ms - self._request.received_ms
+
+    def _run(self, arm: Arm, *, tier: int) -> Estimate:
+        switch_ms = self._ledger.switch_ms(arm.id, self._request.deadline_ms, tier)
+        picture = self._request.picture
+        return self._predictor.expect(arm, picture, wait_ms=0.0, switch_ms=switch_ms)
 
     def _candidate(self, arm: Arm, estimate: Estimate) -> Candidate:
         probability = self._predictor.on_time_probability(estimate, self._left_ms)

@@ -131,7 +131,7 @@ def _start(pool: Pool, view: View, arm: Arm, jobs: tuple[Job, ...]) -> Run:
     plans = tuple(_plan(view, job, arm, estimate) for job in jobs)
     for job in jobs:
         pool.ledger.remove(job.id)
-    slot = pool.ledger.start(jobs[0].id, view.now_ms, expected_ms=estimate.slot_ms)
+    slot = pool.ledger.start(jobs[0].id, view.now_ms, expected_ms=estimate.slot_ms, arm_id=arm.id)
     return Run(jobs, plans, estimate, slot)
 
 

@@ -40,21 +40,25 @@ class View:
     def candidates(self, job: Job) -> list[Candidate]:
         """The arms that a waiting job may get, as they would do if it were started now, alone."""
         left_ms = job.deadline_ms - self.now_ms
+        there = self.ledger.residency
         found = []
         for arm in job.arms:
-            estimate = self.predictor.expect(arm, job.picture, wait_ms=0.0)
+            switch_ms = there.switch_ms(arm.id) if there else 0.0
+            estimate = self.predictor.expect(arm, job.picture, wait_ms=0.0, switch_ms=switch_ms)
             probability = self.predictor.on_time_probability(estimate, left_ms)
             found.append(Candidate(arm, estimate, probability))
         return found
 
     def together(self, arm: Arm, jobs: Sequence[Job]) -> Estimate:
         """What a batch takes on one slot: every picture decoded, then one inference."""
+        there, size = self.ledger.residency, len(jobs)
+        switch_ms = there.switch_ms(arm.id) if there else 0.0
         runs = [
-            self.predictor.expect(arm, job.picture, wait_ms=0.0, batch=len(jobs)) for job in jobs
+            self.predictor.expect(arm, job.picture, wait_ms=0.0, batch=size, switch_ms=switch_ms)
+            for job in jobs
         ]
-        last = runs[-1]
         decode_ms = sum(run.decode_ms for run in runs)
-        return last._replace(decode_ms=decode_ms)
+        return runs[-1]._replace(decode_ms=decode_ms)
 
     def probability(self, estimate: Estimate, job: Job) -> float:
         """That a job is on time if a run with this estimate starts now."""
@@ -135,6 +139,7 @@ def plan_of(candidate: Candidate, reason: Reason) -> Plan:
         reply_ms=estimate.reply_ms,
         on_time_probability=candidate.on_time_probability,
         reason=reason,
+        switch_ms=estimate.switch_ms,
     )
 
 

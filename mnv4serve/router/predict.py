@@ -33,6 +33,8 @@ class Estimate(NamedTuple):
     reply_ms: float
     away_ms: float = 0.0
     """The part of the hop for which the slot is free: the way to another process."""
+    switch_ms: float = 0.0
+    """The part of the service that brings the arm's weights to the device."""
 
     @property
     def slot_ms(self) -> float:
@@ -52,6 +54,10 @@ class Estimate(NamedTuple):
     def after(self, wait_ms: float) -> "Estimate":
         """The same run after another wait."""
         return self._replace(wait_ms=wait_ms)
+
+    def settled(self) -> "Estimate":
+        """The same run where the arm's weights are on the device already."""
+        return self._replace(service_ms=self.service_ms - self.switch_ms, switch_ms=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class Predictor:
         self._away = 1.0 if far else 0.0
         self._slowdown = Drift(gain=0.1)
         self._arm_drift = {arm_id: Drift(gain=0.02, leak=0.005) for arm_id in timings}
+        self._switch_drift = Drift(gain=0.1)
         self._format_drift: dict[str, Drift] = {}
         self._picture: Picture | None = None
         self._decodings_ms: dict[int, float] = {}
@@ -117,8 +124,19 @@ class Predictor:
         """What nine of ten replies take at most from hand-over to the last byte written."""
         return self._reply.value_ms
 
-    def expect(self, arm: Arm, picture: Picture, *, wait_ms: float, batch: int = 1) -> Estimate:
-        """The expected latency, corrected by everything learnt so far."""
+    def expect(
+        self,
+        arm: Arm,
+        picture: Picture,
+        *,
+        wait_ms: float,
+        batch: int = 1,
+        switch_ms: float = 0.0,
+    ) -> Estimate:
+        """The expected latency, corrected by everything learnt so far.
+
+        `switch_ms`: what bringing the arm's weights takes as profiled, zero where they are there.
+        """
         arm_id = arm.id
         slowdown = self._slowdown.factor
         decode_ms = self._decoding_ms(picture, arm.resolution) * slowdown
@@ -127,10 +145,12 @@ class Predictor:
             decode_ms *= drift.factor
         profiled_ms = self._alone_ms[arm_id] if batch == 1 else self._profiled_ms(arm_id, batch)
         service_ms = profiled_ms * slowdown * self._arm_drift[arm_id].factor
-        hop_ms = self._hop.value_ms
-        return Estimate(
-            wait_ms, decode_ms, service_ms, hop_ms, self._reply.value_ms, self._away * hop_ms
-        )
+        if switch_ms:
+            switch_ms *= self._switch_drift.factor
+            service_ms += switch_ms
+        hop_ms, reply_ms = self._hop.value_ms, self._reply.value_ms
+        away_ms = self._away * hop_ms
+        return Estimate(wait_ms, decode_ms, service_ms, hop_ms, reply_ms, away_ms, switch_ms)
 
     def least_ms(self, arm: Arm, picture: Picture) -> float:
         """Slot time for the picture alone, or its part of a batch where that is less."""
@@ -190,10 +210,10 @@ class Predictor:
     ) -> None:
         """Learn from a run that finished; `expected` as decided at dispatch."""
         self._refused_in_a_row = 0
-        drift = self._arm_drift[arm.id]
-        service_ratio = actual.service_ms / self._profiled_ms(arm.id, len(pictures))
-        self._slowdown.follow(service_ratio / drift.factor)
-        drift.follow(service_ratio / self._slowdown.factor)
+        if expected.switch_ms:
+            self._observe_switch(expected, actual.service_ms)
+        else:
+            self._observe_service(arm.id, len(pictures), actual.service_ms)
         self._observe_decoding(arm, pictures, actual.decode_ms)
         self._hop.follow(max(0.0, actual.run_ms - actual.decode_ms - actual.service_ms))
         self._runs.add((actual.run_ms + JITTER_MS) / (expected.run_ms + JITTER_MS))
@@ -222,10 +242,23 @@ class Predictor:
         self._refused_in_a_row += 1
         if self._refused_in_a_row <= PATIENCE:
             return
-        for drift in (self._slowdown, *self._arm_drift.values(), *self._format_drift.values()):
+        drifts = (*self._arm_drift.values(), *self._format_drift.values())
+        for drift in (self._slowdown, self._switch_drift, *drifts):
             drift.fade(0.01)
         self._runs.forget()
         self._waits.forget()
+
+    def _observe_service(self, arm_id: str, batch: int, actual_ms: float) -> None:
+        drift = self._arm_drift[arm_id]
+        ratio = actual_ms / self._profiled_ms(arm_id, batch)
+        self._slowdown.follow(ratio / drift.factor)
+        drift.follow(ratio / self._slowdown.factor)
+
+    def _observe_switch(self, expected: Estimate, actual_ms: float) -> None:
+        """Such a run says nothing of the device's speed: bringing weights may be most of it."""
+        profiled_ms = expected.switch_ms / self._switch_drift.factor
+        taken_ms = actual_ms - expected.settled().service_ms
+        self._switch_drift.follow(taken_ms / profiled_ms)
 
     def _observe_decoding(self, arm: Arm, pictures: Sequence[Picture], actual_ms: float) -> None:
         """A batch of several formats says nothing of any of them."""

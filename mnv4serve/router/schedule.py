@@ -2,11 +2,12 @@
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush, heapreplace
 
 from mnv4serve.router.jobs import Job
+from mnv4serve.router.residency import Residency
 
 OVERRUN_SHARE = 0.1
 """A job is taken to need at least this share of the time it has been running already: one that
@@ -37,9 +38,11 @@ _Entry = tuple[float, int, Job]
 class Ledger:
     """Slots and a bounded queue: earliest deadline first, degraded work after all other."""
 
-    def __init__(self, *, slots: int, max_queue: int) -> None:
+    def __init__(self, *, slots: int, max_queue: int, residency: Residency | None = None) -> None:
         self.slots = slots
         self.max_queue = max_queue
+        self.residency = residency
+        """None where arms do not displace each other."""
         self._queues: tuple[list[_Entry], list[_Entry]] = ([], [])
         self._waiting: dict[int, _Entry] = {}
         self._expiring: list[tuple[float, int]] = []
@@ -111,8 +114,10 @@ class Ledger:
                 jobs.append(entry[2])
         return jobs
 
-    def start(self, run_id: int, now_ms: float, *, expected_ms: float) -> int:
+    def start(self, run_id: int, now_ms: float, *, expected_ms: float, arm_id: str = "") -> int:
         """Occupy an idle slot; the slot's number."""
+        if self.residency is not None:
+            self.residency.resident = arm_id
         slot = heappop(self._idle)
         self._running[run_id] = Running(run_id, slot, now_ms, expected_ms)
         return slot
@@ -126,17 +131,18 @@ class Ledger:
     def committed_ms(self, now_ms: float) -> float:
         """Slot time that is promised already: what runs and all that waits."""
         running = sum(run.remaining_ms(now_ms) for run in self._running.values())
-        return running + sum(entry[2].expected_ms for entry in self._waiting.values())
+        return running + sum(self._durations_ms([*self._queues[0], *self._queues[1]]))
 
     def wait_ms(self, now_ms: float, deadline_ms: float, tier: int = 0) -> float:
         """Expected time until a slot would start one more job with this deadline and tier."""
-        free = self._free(now_ms)
-        if tier == 0:
-            place = bisect_right(self._queues[0], deadline_ms, key=_deadline)
-            return _schedule(free, self._queues[0][:place])
-        place = bisect_right(self._queues[1], deadline_ms, key=_deadline)
-        _schedule(free, self._queues[0])
-        return _schedule(free, self._queues[1][:place])
+        return _schedule(self._free(now_ms), self._durations_ms(self._ahead(deadline_ms, tier)))
+
+    def switch_ms(self, arm_id: str, deadline_ms: float, tier: int = 0) -> float:
+        """What an arm costs on top behind all work that goes before a job with this deadline."""
+        if self.residency is None:
+            return 0.0
+        ahead = self._ahead(deadline_ms, tier)
+        return self.residency.switch_ms(arm_id, after=ahead[-1][2].arm.id if ahead else None)
 
     def squeezed_wait_ms(self, now_ms: float, deadline_ms: float) -> float:
         """The wait of one more job with this deadline if all work took its fastest arms."""
@@ -206,6 +212,18 @@ class Ledger:
             heapreplace(free, free[0] + job.least_ms)
         return free, place
 
+    def _ahead(self, deadline_ms: float, tier: int) -> list[_Entry]:
+        """What is started before one more job with this deadline and tier, in order."""
+        first, last = self._queues
+        if tier == 0:
+            return first[: bisect_right(first, deadline_ms, key=_deadline)]
+        return [*first, *last[: bisect_right(last, deadline_ms, key=_deadline)]]
+
+    def _durations_ms(self, entries: Sequence[_Entry]) -> Iterable[float]:
+        if self.residency is None:
+            return [job.expected_ms for _, _, job in entries]
+        return self.residency.durations_ms(job for _, _, job in entries)
+
     def _free(self, now_ms: float) -> list[float]:
         free = [run.remaining_ms(now_ms) for run in self._running.values()]
         free += [0.0] * len(self._idle)
@@ -237,10 +255,10 @@ class Ledger:
             self._insert(replace(job, tier=1))
 
 
-def _schedule(free: list[float], entries: Sequence[_Entry]) -> float:
+def _schedule(free: list[float], durations_ms: Iterable[float]) -> float:
     """Place jobs in order on whichever slot is free first; when the next one could start."""
-    for _, _, job in entries:
-        heapreplace(free, free[0] + job.expected_ms)
+    for duration_ms in durations_ms:
+        heapreplace(free, free[0] + duration_ms)
     return free[0]
 
 

@@ -4,6 +4,7 @@ from heapq import heappush
 
 from typing_extensions import override
 
+from mnv4serve.router.residency import Residency
 from mnv4serve.router.schedule import Ledger
 
 FRESH_MS = 1000.0
@@ -19,8 +20,8 @@ class SharedLedger(Ledger):
     work. A replica counts from its first report until it has been silent for long.
     """
 
-    def __init__(self, *, slots: int, max_queue: int) -> None:
-        super().__init__(slots=slots, max_queue=max_queue)
+    def __init__(self, *, slots: int, max_queue: int, residency: Residency | None = None) -> None:
+        super().__init__(slots=slots, max_queue=max_queue, residency=residency)
         self._slots_each = slots
         self._committed_ms: dict[str, float] = {}
         self._heard_ms: dict[str, float] = {}

@@ -19,6 +19,7 @@ from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import Setting, make_policy
 from mnv4serve.router.predict import Predictor
 from mnv4serve.router.prior import worthwhile_batches
+from mnv4serve.router.residency import residency_of
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.pool import Pool, Resident
 from mnv4serve.serving.site import Assembled, PoolLike
@@ -105,7 +106,11 @@ def _pool(
     predictor = Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS)
     arms = tuple(resident.arm for resident in residents)
     policy = make_policy(config.policy, Setting(arms, predictor, profile.slots))
-    ledger = Ledger(slots=profile.slots, max_queue=config.max_queue)
+    ledger = Ledger(
+        slots=profile.slots,
+        max_queue=config.max_queue,
+        residency=residency_of(profile.switching_ms),
+    )
     routing = planner.Pool(device, arms, predictor, ledger, policy)
     rules = Rules(config.on_time_target, config.late_limit_ms)
     return Pool(routing, residents=residents, rules=rules, lock=lock)

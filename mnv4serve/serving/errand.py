@@ -1,6 +1,7 @@
 """What travels between an ingress and a pool in another process, and back."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mnv4serve.domain import ArmView, Picture, Plan, Stages, Terms, Timing
 from mnv4serve.router.decode_cost import DecodeCost
@@ -63,3 +64,5 @@ class Portrait:
     max_queue: int
     generation: str = ""
     """Changes with what the pool serves."""
+    switching_ms: Mapping[str, float] = field(default_factory=dict)
+    """By arm id: what its first picture takes longer after another arm."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from mnv4serve.domain import ArmView, Picture
 from mnv4serve.router import planner
@@ -66,7 +67,10 @@ def pool_views(pools: Sequence[planner.Pool]) -> tuple[PoolView, ...]:
 
 
 def _expected_ms(pool: planner.Pool, *, now_ms: float) -> list[tuple[str, float]]:
-    wait_ms = pool.ledger.wait_ms(now_ms, float("inf"))
-    return [
-        (arm.id, pool.predictor.expect(arm, TYPICAL, wait_ms=wait_ms).total_ms) for arm in pool.arms
-    ]
+    wait_ms = pool.ledger.wait_ms(now_ms, inf)
+    expected = []
+    for arm in pool.arms:
+        switch_ms = pool.ledger.switch_ms(arm.id, inf)
+        run = pool.predictor.expect(arm, TYPICAL, wait_ms=wait_ms, switch_ms=switch_ms)
+        expected.append((arm.id, run.total_ms))
+    return expected

@@ -49,6 +49,7 @@ class PoolHost:
             slots=routing.ledger.slots,
             max_queue=routing.ledger.max_queue,
             generation=self.generation,
+            switching_ms=self._profile.switching_ms,
         )
 
     def report(self, refused_ms: float = 0.0) -> Report:

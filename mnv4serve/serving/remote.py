@@ -21,6 +21,7 @@ from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import learn, learn_expired
 from mnv4serve.router.policies import Setting, make_policy
 from mnv4serve.router.predict import Predictor, Spent
+from mnv4serve.router.residency import residency_of
 from mnv4serve.router.shared import SharedLedger
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
 from mnv4serve.serving.pool import Lost, Ran
@@ -150,7 +151,9 @@ class RemotePool:
         there = answer.stages
         arm = self._arms.get(answer.plan.arm.id, answer.plan.arm)
         reason = job.plan.reason if arm.id == job.arm.id else Reason.REBOUND
-        estimate = self.routing.predictor.expect(arm, job.picture, wait_ms=there.wait_ms)
+        estimate = self.routing.predictor.expect(
+            arm, job.picture, wait_ms=there.wait_ms, switch_ms=answer.plan.switch_ms
+        )
         plan = replace(
             answer.plan,
             arm=arm,
@@ -174,7 +177,9 @@ class RemotePool:
         ledger = self._ledger
         for job in ledger.ready(now)[: ledger.idle_slots]:
             ledger.remove(job.id)
-            ledger.start(job.id, now, expected_ms=job.expected_ms)
+            switch_ms = ledger.residency.switch_ms(job.arm.id) if ledger.residency else 0.0
+            expected_ms = job.expected_ms + switch_ms
+            ledger.start(job.id, now, expected_ms=expected_ms, arm_id=job.arm.id)
             self._running.add(job.id)
 
     def _leave(self, job: Job) -> None:
@@ -227,7 +232,11 @@ def remote_pool(portrait: Portrait, link: Link, *, config: ServiceConfig, lock: 
         hop_ms=HOP_MS,
         far=True,
     )
-    ledger = SharedLedger(slots=portrait.slots, max_queue=config.max_queue)
+    ledger = SharedLedger(
+        slots=portrait.slots,
+        max_queue=config.max_queue,
+        residency=residency_of(portrait.switching_ms),
+    )
     policy = make_policy(config.policy, Setting(arms, predictor, portrait.slots))
     routing = planner.Pool(portrait.label, arms, predictor, ledger, policy)
     return RemotePool(routing, ledger, link=link, lock=lock, generation=portrait.generation)

@@ -7,9 +7,17 @@ import pytest
 
 from mnv4serve.backends import probe
 from mnv4serve.catalog import Preprocessing
-from mnv4serve.domain import Arm, BackendName, Precision
+from mnv4serve.domain import Arm, BackendName, Precision, Timing
 from mnv4serve.errors import ProfileError
-from mnv4serve.profiler import Candidate, Layout, _batch_sizes, load, measure_host, save
+from mnv4serve.profiler import (
+    Candidate,
+    Layout,
+    _batch_sizes,
+    _switching,
+    load,
+    measure_host,
+    save,
+)
 
 HALF = (0.5, 0.5, 0.5)
 SQUASH = Preprocessing(resize="squash", mean=HALF, std=HALF)
@@ -70,6 +78,25 @@ def test_a_configured_layout_is_taken_as_given(candidates: list[Candidate]) -> N
     )
 
     assert (profile.slots, profile.threads) == (1, 2)
+
+
+def test_what_a_switch_costs_is_part_of_the_profile(tmp_path: Path) -> None:
+    """Of arms that displace each other on a device; one alone is never displaced."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    pytest.importorskip("torch", reason="the tiny int8 network is made with torch's graph")
+    from tests.backends.tiny import SIDE, artifact, write_int8  # noqa: PLC0415
+
+    path = write_int8(tmp_path / "tiny.tflite")
+    described = artifact(path, BackendName.EDGETPU, precision=Precision.INT8)
+    arms = [Arm(n, BackendName.EDGETPU, Precision.INT8, "edgetpu", SIDE) for n in ("a", "b")]
+    shared = [Candidate(arm, described, "edgetpu:simulated-usb2") for arm in arms]
+    timings = {arm.id: {1: Timing(0.01, 0.01, None, 20)} for arm in arms}
+
+    found = _switching(shared, Layout(1, 1), timings)
+
+    assert set(found) == {arm.id for arm in arms}
+    assert all(cost_ms > 0.0 for cost_ms in found.values())
+    assert _switching(shared[:1], Layout(1, 1), timings) == {}
 
 
 def test_batches_on_a_gpu_are_measured_even_when_it_has_to_be_quick() -> None:

@@ -25,6 +25,7 @@ PROFILE = Profile(
     threads=1,
     timings={ARM: {1: Timing(1.0, 1.2, 1.5, 300), 2: Timing(1.9, 2.0, None, 20)}},
     decode=DecodeCost(0.05, 7.5, 1.5, 4.0, 20.0),
+    switching_ms={ARM: 8.5},
 )
 
 
@@ -76,6 +77,7 @@ def test_an_absurd_profile_is_absent(tmp_path: Path, field: str, value: object) 
     "change",
     [
         {"slots": 0},
+        {"switching_ms": {ARM: -1.0}},
         {"threads": -1},
         {"timings": {ARM: {0: Timing(1.0, 1.0, None, 5)}}},
         {"timings": {ARM: {1: Timing(2.0, 1.0, None, 5)}}},

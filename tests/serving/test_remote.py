@@ -116,6 +116,22 @@ async def test_the_far_end_gets_what_is_left_of_the_budget() -> None:
     pair.close()
 
 
+async def test_weights_that_the_far_device_lacks_are_predicted_here() -> None:
+    """The far end's costs of switching travel with its portrait, and count as they do there."""
+    near = rig({NEAR: 1.0}, opened=False)
+    _, host = _far(FAR, 5.0)
+    portrait = replace(host.portrait(), switching_ms={FAR.id: 40.0})
+    wire = Wire(host)
+    link = Link(wire.send, wire.probe, probe_interval_s=0.01, probe_timeout_s=0.2)
+    pool = remote_pool(portrait, link, config=ServiceConfig(), lock=threading.Lock())
+
+    assert pool.routing.ledger.switch_ms(FAR.id, 1.0) == 40.0
+    pool.routing.ledger.start(1, 0.0, expected_ms=45.0, arm_id=FAR.id)
+    assert pool.routing.ledger.switch_ms(FAR.id, 1.0) == 0.0
+    near.gateway.close()
+    host.close()
+
+
 async def test_a_short_budget_stays_at_home() -> None:
     """A hop that would not fit is not taken."""
     pair = await _pair()
