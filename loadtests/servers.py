@@ -36,10 +36,13 @@ class Server:
 
 @contextmanager
 def our_server(
-    settings: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+    settings: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
+    *,
+    ports: tuple[int, int] | None = None,
 ) -> Iterator[Server]:
     """`mnv4serve serve` as a user starts it; settings are environment variables."""
-    port, grpc_port = free_port(), free_port()
+    port, grpc_port = ports or (free_port(), free_port())
     command = [
         *(sys.executable, "-m", "mnv4serve", "serve"),
         *("--port", str(port), "--grpc-port", str(grpc_port), *flags),

@@ -6,13 +6,11 @@ stands in `ray_private`.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
 import ray
-from google.protobuf.message import Message
-from grpc_health.v1 import health_pb2
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -28,11 +26,9 @@ from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.generations import NEW, Generations, changed, generation_of, retire
 from mnv4serve.serving.http_api import App, make_app
 from mnv4serve.serving.pool_host import PoolHost
-from mnv4serve.serving.ray_grpc import Context, RayGrpc
 from mnv4serve.serving.ray_metrics import Flusher, RaySink
-from mnv4serve.serving.ray_private import by_value
+from mnv4serve.serving.ray_private import by_value, publish
 from mnv4serve.serving.remote import Link, RemotePool, remote_pool
-from mnv4serve.v1 import classifier_pb2 as pb
 
 MAX_ONGOING = 1024
 """Far above what admission lets through, so that Serve itself never queues or refuses."""
@@ -58,7 +54,7 @@ class _Ingress:
             observe=self._flusher.observe,
             metrics_text=None,
         )
-        self._grpc = RayGrpc(self._gateway)
+        publish(self._gateway)
         self._tasks = {asyncio.create_task(self._flusher.run())}
         await self._bring_up(config, NEW)
 
@@ -89,32 +85,6 @@ class _Ingress:
 
     def __serve_build_asgi_app__(self) -> App:
         return make_app(self._gateway)
-
-    async def Classify(self, request: pb.ClassifyRequest, grpc_context: Context) -> Message:
-        return await self._grpc.classify(request, grpc_context)
-
-    async def Plan(self, request: pb.ClassifyRequest, grpc_context: Context) -> Message:
-        return await self._grpc.plan(request, grpc_context)
-
-    async def GetFrontier(self, request: Message, grpc_context: Context) -> Message:
-        return await self._grpc.frontier(request, grpc_context)
-
-    async def ClassifyStream(
-        self, request_stream: AsyncIterator[pb.ClassifyStreamRequest], grpc_context: Context
-    ) -> AsyncIterator[pb.ClassifyStreamReply]:
-        async for answer in self._grpc.classify_stream(request_stream, grpc_context):
-            yield answer
-
-    async def Check(
-        self, request: health_pb2.HealthCheckRequest, grpc_context: Context
-    ) -> health_pb2.HealthCheckResponse:
-        return await self._grpc.check(request, grpc_context)
-
-    async def Watch(
-        self, request: health_pb2.HealthCheckRequest, grpc_context: Context
-    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        async for answer in self._grpc.watch(request, grpc_context):
-            yield answer
 
 
 class _Pool:

@@ -11,6 +11,7 @@ from mnv4serve.errors import BadConfig
 REQUIRED = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 """Without both an empty request takes ten times as long."""
 PREFERRED = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mnv4serve.serving.ray_private:middlewares",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a log line a request, parsed in Python
     "RAY_SERVE_HAPROXY_H2_FE_INITIAL_WINDOW_SIZE": "1048576",  # pictures exceed 64 KiB
@@ -24,10 +25,7 @@ PREFERRED = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_prestart_worker_first_driver": "0",
 }
-SERVICER_FUNCTIONS = (
-    "mnv4serve.v1.classifier_pb2_grpc.add_ClassifierServicer_to_server",
-    "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
-)
+SERVICER_FUNCTIONS = ("mnv4serve.serving.ray_private.add_services",)
 INGRESS = "ingress"
 MESSAGE_MARGIN_BYTES = 1 << 20
 

@@ -37,7 +37,7 @@ from mnv4serve.serving.slot import now_ms
 from mnv4serve.serving.wire import GatewayLike, authorize, failure, request_id
 from mnv4serve.v1 import classifier_pb2 as pb
 
-__all__ = ["STATUS", "make_server"]
+__all__ = ["STATUS", "make_server", "service_handlers"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +63,18 @@ def make_server(gateway: GatewayLike) -> grpc.aio.Server:
             ("grpc.so_reuseport", 0),  # a second service on the same port is a mistake
         ]
     )
-    server.add_generic_rpc_handlers((_handlers(_GrpcApi(gateway)),))
-    server.add_generic_rpc_handlers((health_handlers(gateway, services=("", SERVICE)),))
-    names = (SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    services = service_handlers(gateway)
+    server.add_generic_rpc_handlers(tuple(services.values()))
+    reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)
     return server
+
+
+def service_handlers(gateway: GatewayLike) -> dict[str, grpc.GenericRpcHandler]:
+    """The services of a gateway by name, for any asynchronous server."""
+    return {
+        SERVICE: _handlers(_GrpcApi(gateway)),
+        HEALTH_SERVICE: health_handlers(gateway, services=("", SERVICE)),
+    }
 
 
 def _handlers(api: "_GrpcApi") -> grpc.GenericRpcHandler:

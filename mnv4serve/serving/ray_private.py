@@ -1,9 +1,80 @@
-"""What is needed of Ray Serve beyond its public interface; a test fails when any of it changes."""
+"""What is needed of Ray Serve beyond its public interface; a test fails when any of it changes.
 
+Serve starts an HTTP and a gRPC server in each ingress replica and lets two functions of ours take
+part: one returns middlewares, the other registers services. Through them requests go from those
+servers straight to the gateway, as in the local engine. Serve's own way in would create two tasks
+and a queue a request, take bodies piece by piece, hide a call's deadline and name each answer
+twice. The same functions run in Serve's fallback proxy, which is asked while no replica is up.
+"""
+
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import uvicorn.config
 from ray.serve.handle import DeploymentHandle
+from starlette.middleware import Middleware
+
+from mnv4serve.config import ServiceConfig
+from mnv4serve.serving.answers import Send
+from mnv4serve.serving.bodies import Receive
+from mnv4serve.serving.gateway import Gateway
+from mnv4serve.serving.grpc_api import service_handlers
+from mnv4serve.serving.http_api import App, Scope, make_app
+from mnv4serve.serving.wire import GatewayLike
+
+SERVES_OWN = "/-/"
+"""Paths that HAProxy and Kubernetes ask Serve itself."""
+PROTOCOL = "mnv4serve.serving.http_protocol:WholeBodyProtocol"
+
+
+NOBODY = Gateway(
+    config=ServiceConfig(), zoo_name="", labels=(), observe=lambda _: None, metrics_text=None
+)
+"""Answers in processes that have no gateway of their own: nobody is ready there, ever."""
+NOBODY.not_ready_reason = "no replica of the ingress is up"
+
+
+class _Here:
+    """What answers in this process."""
+
+    def __init__(self, gateway: GatewayLike) -> None:
+        self.gateway = gateway
+        self.app: App = make_app(gateway)
+
+
+_process = {"here": _Here(NOBODY)}
+
+
+def publish(gateway: GatewayLike) -> None:
+    """Let this gateway answer what reaches the servers of this process."""
+    _process["here"] = _Here(gateway)
+
+
+class Direct:
+    """Middleware that answers here, without Serve."""
+
+    def __init__(self, app: App) -> None:
+        self._serve = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(SERVES_OWN):
+            await self._serve(scope, receive, send)
+        else:
+            await _process["here"].app(scope, receive, send)
+
+
+def middlewares() -> list[Middleware]:
+    """Serve's hook, called before a process starts its HTTP server."""
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = PROTOCOL
+    return [Middleware(Direct)]
+
+
+def add_services(_servicer: object, server: Any) -> None:  # noqa: ANN401  # Serve's subclass
+    """Serve's hook, called with a gRPC server that is about to start."""
+    for name, handlers in service_handlers(_process["here"].gateway).items():
+        server.add_passthrough_service(name)
+        server.add_generic_rpc_handlers((handlers,))
 
 
 def by_value(handle: DeploymentHandle, method: str) -> Callable[..., Awaitable[Any]]:
@@ -21,4 +92,9 @@ def by_value(handle: DeploymentHandle, method: str) -> Callable[..., Awaitable[A
 
 
 async def _response(handle: DeploymentHandle, args: Sequence[object]) -> Any:  # noqa: ANN401
-    return await handle.remote(*args)
+    response = handle.remote(*args)
+    try:
+        return await response
+    except asyncio.CancelledError:  # outside of Serve's requests nobody else tells the far end
+        response.cancel()
+        raise
