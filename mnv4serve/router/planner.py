@@ -4,7 +4,7 @@ Pure steps over values and ledgers: the caller passes the time in and does what 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mnv4serve.domain import Arm, OnMiss, Plan, Reason
 from mnv4serve.router.eligible import eligible
@@ -138,5 +138,4 @@ def _start(pool: Pool, view: View, arm: Arm, jobs: tuple[Job, ...]) -> Run:
 def _plan(view: View, job: Job, arm: Arm, estimate: Estimate) -> Plan:
     waited = estimate.after(view.now_ms - job.arrived_ms)
     reason = job.plan.reason if arm.id == job.arm.id else Reason.REBOUND
-    candidate = Candidate(arm, estimate, view.probability(estimate, job))
-    return plan_of(replace(candidate, estimate=waited), reason)
+    return plan_of(Candidate(arm, waited, view.probability(estimate, job)), reason)

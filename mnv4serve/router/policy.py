@@ -8,7 +8,7 @@ in production, in the simulator and in tests.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mnv4serve.domain import Arm, Plan, Reason
 from mnv4serve.router.jobs import Job, Request, Run
@@ -16,9 +16,8 @@ from mnv4serve.router.predict import Estimate, Predictor, Spent
 from mnv4serve.router.schedule import Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An eligible arm with what to expect of it now."""
+class Candidate(NamedTuple):
+    """An eligible arm with what to expect of it now; a decision makes one for every arm."""
 
     arm: Arm
     estimate: Estimate

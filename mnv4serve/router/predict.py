@@ -53,7 +53,8 @@ class Estimate(NamedTuple):
 
     def after(self, wait_ms: float) -> "Estimate":
         """The same run after another wait."""
-        return self._replace(wait_ms=wait_ms)
+        _, decode_ms, service_ms, hop_ms, reply_ms, away_ms = self
+        return Estimate(wait_ms, decode_ms, service_ms, hop_ms, reply_ms, away_ms)
 
     def settled(self) -> "Estimate":
         """The same run where the arm's weights are on the device already."""
