@@ -25,6 +25,7 @@ from rich.progress import (
 
 from loadtests.evaluate import simulated
 from loadtests.evaluate.ablations import REMOVED
+from loadtests.evaluate.additions import ADDED
 from loadtests.evaluate.contenders import OURS, Contender
 from loadtests.evaluate.document import render
 from loadtests.evaluate.grid import BATCHED, Plan, full, missing_traces, quick
@@ -84,7 +85,7 @@ def _simulate(findings: Findings, plan: Plan, *, jobs: int, bounds: bool) -> Non
             pool.submit(simulated.compare, condition, plan, bounds=bounds)
             for condition in plan.conditions
         ]
-        ablated = [pool.submit(simulated.ablate, c, plan, REMOVED) for c in removed]
+        ablated = [pool.submit(simulated.ablate, c, plan, (*REMOVED, *ADDED)) for c in removed]
         curves = [
             pool.submit(simulated.reliability, c, requests=plan.requests)
             for c in (Condition("prototype", "mixed", "poisson", x) for x in CALIBRATION_LOADS)

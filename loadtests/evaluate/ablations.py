@@ -16,7 +16,7 @@ from mnv4serve.router.predict import Estimate, Predictor, Spent
 from mnv4serve.router.schedule import Ledger
 
 
-class _Around:
+class Around:
     """Our policy with something between it and what it is shown or what it answers."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Around:
         self.inner.observe_run(run, spent, now_ms=now_ms)
 
 
-class WithoutQueue(_Around):
+class WithoutQueue(Around):
     """Decides about every request as if there were no other."""
 
     @override
@@ -48,13 +48,13 @@ class WithoutQueue(_Around):
         return self.inner.order(jobs[:1], _emptied(view))
 
 
-class WithoutUncertainty(_Around):
+class WithoutUncertainty(Around):
     """Believes that every run takes exactly as long as expected."""
 
     @override
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
         left_ms = request.deadline_ms - view.now_ms
-        certain = [replace(c, on_time_probability=_sure(c.estimate, left_ms)) for c in candidates]
+        certain = [c._replace(on_time_probability=_sure(c.estimate, left_ms)) for c in candidates]
         return self.inner.bid(certain, request, _believing(view))
 
     @override
@@ -62,7 +62,7 @@ class WithoutUncertainty(_Around):
         return self.inner.order(jobs, _believing(view))
 
 
-class WithoutLateBinding(_Around):
+class WithoutLateBinding(Around):
     """Runs what admission reserved."""
 
     @override
@@ -73,7 +73,7 @@ class WithoutLateBinding(_Around):
         return replace(order, arm=order.jobs[0].arm, jobs=order.jobs[:1])
 
 
-class WithoutShedding(_Around):
+class WithoutShedding(Around):
     """Gives nothing up: takes every request, and runs what it would have dropped."""
 
     @override
@@ -89,7 +89,7 @@ class WithoutShedding(_Around):
         return Order(fastest(view.candidates(job)).arm, (job,))
 
 
-class WithoutAdmission(_Around):
+class WithoutAdmission(Around):
     """Refuses nothing at arrival, but drops at dispatch as ever."""
 
     @override
@@ -97,7 +97,7 @@ class WithoutAdmission(_Around):
         return self.inner.bid(candidates, request, view) or bid_of(fastest(candidates))
 
 
-class WithoutPrice(_Around):
+class WithoutPrice(Around):
     """Slot time costs nothing: the most accurate arm on time that makes no other job late."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class _FreeMarket:
         return 0.0
 
 
-class WithoutBatching(_Around):
+class WithoutBatching(Around):
     """Knows of no batch that pays."""
 
     @override

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loadtests.evaluate import additions
 from loadtests.evaluate.ablations import ABLATIONS
 from mnv4serve.router.policies import MakePolicy, Setting
 from mnv4serve.router.policies.clockwork import Clockwork
@@ -30,6 +31,7 @@ MAKERS: Mapping[str, Callable[..., Policy]] = {
     "slackfit": SlackFit,
     "ramsis": Ramsis,
     **ABLATIONS,
+    **additions.POLICIES,
 }
 BATCHING = ("clockwork", "slackfit")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.evaluate.additions import SIMULATIONS
 from loadtests.evaluate.contenders import OURS, Contender
 from loadtests.evaluate.grid import Plan, scenario
 from loadtests.evaluate.records import SIMULATOR, Bound, Condition, Moment, Reliability, Result
@@ -45,9 +46,9 @@ def compare(condition: Condition, plan: Plan, *, bounds: bool = True) -> Compare
     return Compared(results, found)
 
 
-def ablate(condition: Condition, plan: Plan, removed: Sequence[str]) -> list[Result]:
-    """Our policy whole, and without each feature, on the same requests."""
-    contenders = [Contender(OURS), *map(Contender, removed)]
+def ablate(condition: Condition, plan: Plan, changed: Sequence[str]) -> list[Result]:
+    """Our policy as it is, and with each feature removed or added, on the same requests."""
+    contenders = [Contender(OURS), *map(Contender, changed)]
     return [
         run(contender, condition, scenario(condition, seed=seed, requests=plan.requests))
         for seed in range(plan.seeds)
@@ -57,7 +58,7 @@ def ablate(condition: Condition, plan: Plan, removed: Sequence[str]) -> list[Res
 
 def run(contender: Contender, condition: Condition, asked: Scenario) -> Result:
     """One policy on one sequence of requests."""
-    records = simulate(asked, contender.make)
+    records = simulate(asked, contender.make, simulation=SIMULATIONS.get(contender.name))
     summary = summarise(records, contender.label)
     ample = records.promise & (records.offered.budgets_ms >= ample_budget_ms(asked))
     return Result(

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from statistics import fmean
 
+from loadtests.evaluate.ablations import REMOVED
+from loadtests.evaluate.additions import ADDED
 from loadtests.evaluate.comparison import (
     OURS,
     Verdict,
@@ -41,17 +43,29 @@ def comparisons(findings: Findings) -> str:
 
 
 def ablations(findings: Findings) -> str:
-    """What each feature is worth."""
-    if not findings.ablations:
-        return ""
-    names = list(dict.fromkeys(r.policy for r in findings.ablations if r.policy != OURS))
-    rows = [_ablation_row(findings.ablations, name) for name in names]
-    return (
-        "<h2>Without one feature at a time</h2><p>The whole policy less the policy without the "
-        "feature, over all conditions below. A feature whose removal does not hurt is to be taken "
-        "out.</p>"
-        + _table(["without", "gain (points)", "worst condition for it", "best condition", ""], rows)
+    """What each feature is worth, and what those would be that are not there."""
+    return _ablations(
+        findings,
+        REMOVED,
+        "Without one feature at a time",
+        "The whole policy less the policy without the feature, over all conditions below. A "
+        "feature whose removal does not hurt is to be taken out.",
+    ) + _ablations(
+        findings,
+        ADDED,
+        "With one more feature at a time",
+        "The whole policy less the policy with the feature. They are not in the product: none "
+        "is to be put in that does not gain. Probes are free here, which real ones are not.",
     )
+
+
+def _ablations(findings: Findings, names: Sequence[str], title: str, text: str) -> str:
+    found = [name for name in names if any(r.policy == name for r in findings.ablations)]
+    if not found:
+        return ""
+    rows = [_ablation_row(findings.ablations, name) for name in found]
+    columns = ["", "ours less it (points)", "least, where", "most, where", ""]
+    return f"<h2>{title}</h2><p>{text}</p>{_table(columns, rows)}"
 
 
 def layers(findings: Findings) -> str:
@@ -157,14 +171,19 @@ def _ablation_row(results: Sequence[Result], name: str) -> list[str]:
     )
     low = min(gains, key=lambda pair: pair[0].mean)
     high = max(gains, key=lambda pair: pair[0].mean)
-    earns = everything.low > 0.0
     return [
         escape(name),
         signed(everything),
         f"{POINTS * low[0].mean:+.2f} {escape(low[1].label)}",
         f"{POINTS * high[0].mean:+.2f} {escape(high[1].label)}",
-        "earns its place" if earns else "does not earn its place here",
+        _lesson(name, everything),
     ]
+
+
+def _lesson(name: str, found: Interval) -> str:
+    if name in ADDED:
+        return "would help" if found.high < 0.0 else "would bring nothing"
+    return "earns its place" if found.low > 0.0 else "does not earn its place here"
 
 
 def _layer_row(

@@ -6,7 +6,7 @@ time.
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
@@ -43,12 +43,13 @@ def simulate(
     rules: Rules = RULES,
     offered: Offered | None = None,
     progress: Progress | None = None,
+    simulation: "type[Simulation] | None" = None,
 ) -> Records:
     """Run one policy through a scenario; `offered` where its requests have been drawn already.
 
     Equal arguments give equal records.
     """
-    run = _Simulation(scenario, make_policy, rules, offered or offer(scenario))
+    run = (simulation or Simulation)(scenario, make_policy, rules, offered or offer(scenario))
     collecting = gc.isenabled()
     gc.disable()  # values refer to no cycles, and looking for some takes a tenth of the time
     started_s = thread_time()
@@ -64,7 +65,9 @@ def simulate(
     )
 
 
-class _Simulation:
+class Simulation:
+    """One policy on one scenario; `ran` is there to be overridden."""
+
     def __init__(
         self, scenario: Scenario, make_policy: MakePolicy, rules: Rules, offered: Offered
     ) -> None:
@@ -149,19 +152,26 @@ class _Simulation:
                 self._start(device, step.run, now_ms)
 
     def _start(self, device: Device, run: Run, now_ms: float) -> None:
-        column = device.places[run.arm.id]
         requests = [job.id for job in run.jobs]
+        spent = self.spent(device, run.arm.id, requests, now_ms)
+        for request in requests:
+            del device.waiting[request]
+        device.running[run.id] = (run, now_ms + spent.run_ms)
+        self._at(now_ms + spent.run_ms, self._finish, (device, run, spent))
+
+    def spent(self, device: Device, arm_id: str, requests: Sequence[int], now_ms: float) -> Spent:
+        """What a run that starts now really takes."""
+        column = device.places[arm_id]
         assert len(requests) <= device.kind.largest_batch(device.kind.arms[column].id)
         factor = 1.0 if device.slowdown is None else device.slowdown.at(now_ms)
         decode_ms = factor * sum(
             self.truth.decode_ms(device.kind, column, request) for request in requests
         )
         service_ms = factor * self.truth.service_ms(device.kind, column, requests)
-        spent = Spent(decode_ms, service_ms, decode_ms + service_ms + device.kind.hop_ms)
-        for request in requests:
-            del device.waiting[request]
-        device.running[run.id] = (run, now_ms + spent.run_ms)
-        self._at(now_ms + spent.run_ms, self._finish, (device, run, spent))
+        return Spent(decode_ms, service_ms, decode_ms + service_ms + device.kind.hop_ms)
+
+    def ran(self, device: Device, run: Run) -> None:
+        """Called when a run has ended and been learnt from."""
 
     def _finish(self, now_ms: float, what: tuple[Device, Run, Spent]) -> None:
         device, run, spent = what
@@ -173,6 +183,7 @@ class _Simulation:
         device.busy_ms += pool.ledger.finish(run.id, now_ms)
         self._dispatch(device, now_ms)
         learn(pool, run, spent, now_ms=now_ms)
+        self.ran(device, run)
         reply_ms = device.kind.reply_ms
         for job, plan in zip(run.jobs, run.plans, strict=True):
             self.record.answered(job, plan, device, now_ms + reply_ms, batch=len(run.jobs))

@@ -35,13 +35,22 @@ def test_features_that_do_not_help_are_called_out() -> None:
     ablations = [
         *runs("priced", 0.8),
         *runs("without price", 0.7),
-        *runs("without charm", 0.8),
+        *runs("without late binding", 0.8),
     ]
 
     page = render(Findings(ablations=ablations))
 
     assert page.index("without price") < page.index("earns its place")
     assert page.count("does not earn its place here") == 1
+
+
+def test_features_that_would_help_are_called_out() -> None:
+    """What is better with one more feature is not passed over."""
+    better = [*runs("priced", 0.8), *runs("with free probes", 0.9)]
+    equal = [*runs("priced", 0.8), *runs("with free probes", 0.8)]
+
+    assert "would help" in render(Findings(ablations=better))
+    assert "would bring nothing" in render(Findings(ablations=equal))
 
 
 def test_layers_stand_beside_each_other() -> None:
