@@ -53,8 +53,7 @@ class Estimate(NamedTuple):
 
     def after(self, wait_ms: float) -> "Estimate":
         """The same run after another wait."""
-        _, decode_ms, service_ms, hop_ms, reply_ms, away_ms = self
-        return Estimate(wait_ms, decode_ms, service_ms, hop_ms, reply_ms, away_ms)
+        return Estimate(wait_ms, *self[1:])
 
     def settled(self) -> "Estimate":
         """The same run where the arm's weights are on the device already."""

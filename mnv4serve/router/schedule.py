@@ -49,6 +49,8 @@ class Ledger:
         self._running: dict[int, Running] = {}
         self._idle = list(range(slots))
         self._sequence = 0
+        self._growth = [math.sqrt(1.0 + ahead / slots) - 1.0 for ahead in range(max_queue + 2)]
+        """Of the scatter of a job with so many ahead of it: chance adds up as the root of runs."""
 
     @property
     def depth(self) -> int:
@@ -157,9 +159,10 @@ class Ledger:
         without, place = self._squeezed(now_ms, deadline_ms)
         beside = without.copy()
         heapreplace(beside, without[0] + least_ms)
-        for ahead, (due_ms, _, job) in enumerate(self._queues[0][place:], start=place + 1):
+        behind = zip(self._queues[0][place:], self._growth[place + 1 :], strict=False)
+        for (due_ms, _, job), growth in behind:
             needs_ms = job.least_ms
-            latest_ms = due_ms - now_ms - self._margin_ms(job, ahead) - needs_ms
+            latest_ms = due_ms - now_ms - job.margin_ms - job.scatter_ms * growth - needs_ms
             if without[0] <= latest_ms < beside[0]:
                 return True
             heapreplace(without, without[0] + needs_ms)
@@ -176,12 +179,12 @@ class Ledger:
         free = self._free(now_ms)
         heapreplace(free, least_ms)
         spare_ms = math.inf
-        for ahead, (due_ms, _, job) in enumerate(self._queues[0]):
+        for (due_ms, _, job), growth in zip(self._queues[0], self._growth, strict=False):
             if job.id in without:
                 continue
             end_ms = free[0] + job.least_ms
             heapreplace(free, end_ms)
-            slack_ms = due_ms - now_ms - self._margin_ms(job, ahead) - end_ms
+            slack_ms = due_ms - now_ms - job.margin_ms - job.scatter_ms * growth - end_ms
             if 0.0 <= slack_ms < spare_ms:
                 spare_ms = slack_ms
         return spare_ms
@@ -199,10 +202,6 @@ class Ledger:
                 return expire_ms
             heappop(self._expiring)
         return None
-
-    def _margin_ms(self, job: Job, ahead: int) -> float:
-        """What a job needs beyond its expected end: chance adds up as the root of the runs."""
-        return job.margin_ms + job.scatter_ms * (math.sqrt(1.0 + ahead / self.slots) - 1.0)
 
     def _squeezed(self, now_ms: float, deadline_ms: float) -> tuple[list[float], int]:
         """When slots are free behind all that is due until then, and the next place."""
