@@ -6,7 +6,14 @@ Where they end up is the sink's matter: a registry of this process, or Ray's exp
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 
 from mnv4serve.domain import Outcome, Plan, Served, Stages
@@ -56,10 +63,13 @@ class Sink(Protocol):
 
 
 class PrometheusSink:
-    """A registry of this process, exposed as text."""
+    """A registry of this process, with what the process itself uses, exposed as text."""
 
     def __init__(self) -> None:
+        # A second series for each, which nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._families: dict[str, Any] = {}
 
     def counter(self, name: str, text: str, labels: Mapping[str, str]) -> Series:
@@ -147,6 +157,14 @@ class Metrics:
         sink.watch("mnv4serve_device_up", "0 while the device takes no work", labels, up)
         is_simulated = "1 where the device is simulated"
         sink.gauge("mnv4serve_device_simulated", is_simulated, labels).set(int(simulated))
+
+    def watch_slots(
+        self, device: str, *, slots: Callable[[], float], busy: Callable[[], float]
+    ) -> None:
+        """Read how much of a device is in use when metrics are collected."""
+        labels = {"device": device}
+        self.sink.watch("mnv4serve_slots", "Jobs that can run at the same time", labels, slots)
+        self.sink.watch("mnv4serve_slots_busy", "Jobs that run now", labels, busy)
 
     def observe(self, served: Served) -> None:
         """Account for one finished request, exactly once."""

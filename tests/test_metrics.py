@@ -104,3 +104,27 @@ def test_device_gauges_are_read_when_scraped() -> None:
     assert _sample(metrics, "queue_depth", device="cpu") == 7
     assert _sample(metrics, "device_slowdown_ratio", device="cpu") == 1.5
     assert b"mnv4serve_queue_depth" in metrics.text()
+
+
+def test_how_much_of_a_device_is_in_use_is_read_when_scraped() -> None:
+    """Busy slots over slots is the utilisation that capacity is planned by."""
+    metrics = Metrics()
+    busy = [0.0]
+    metrics.watch_slots("cpu", slots=lambda: 2.0, busy=lambda: busy[0])
+
+    busy[0] = 1.0
+
+    assert _sample(metrics, "slots", device="cpu") == 2
+    assert _sample(metrics, "slots_busy", device="cpu") == 1
+
+
+def test_the_process_is_watched_and_nothing_is_exported_twice() -> None:
+    """Memory, open files and processor time are there; when a series was made is not."""
+    metrics = Metrics()
+    metrics.observe(served(Outcome.ON_TIME))
+
+    text = metrics.text().decode()
+
+    for name in ("process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"):
+        assert f"\n{name} " in text
+    assert "_created" not in text

@@ -126,6 +126,11 @@ def watch(metrics: Metrics, pool: PoolLike) -> None:
         up=lambda: float(pool.up),
         simulated=any(arm.simulated for arm in routing.arms),
     )
+    metrics.watch_slots(
+        routing.device,
+        slots=lambda: routing.ledger.slots,
+        busy=lambda: len(routing.ledger.running),
+    )
 
 
 def _load(
