@@ -1,0 +1,1 @@
+"""Which of several kinds of device answers which budget, and why; `python -m` runs it."""
