@@ -22,6 +22,7 @@ from mnv4serve.client import Reply, Unreachable
 from mnv4serve.client.http import AsyncHttpSender
 from mnv4serve.client.operations import CLASSIFY, Request
 from mnv4serve.errors import BadImage, MnvError, ServeError, code
+from mnv4serve.serving.terms import MAX_BUDGET_MS
 
 MS = 1000.0
 MAX_REQUESTS = 100_000
@@ -84,8 +85,8 @@ def _budgets(text: str) -> tuple[float, ...]:
         budgets = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"--budgets {text} is no list like 5,10,30") from error
-    if min(budgets) <= 0:
-        raise typer.BadParameter("--budgets must be above 0")
+    if not all(0 < budget_ms <= MAX_BUDGET_MS for budget_ms in budgets):
+        raise typer.BadParameter(f"--budgets must be above 0 and at most {MAX_BUDGET_MS:.0f}")
     return budgets
 
 

@@ -22,7 +22,7 @@ from mnv4serve.cli.options import (
     stdout,
     tell,
 )
-from mnv4serve.cli.plot import plot_frontier
+from mnv4serve.cli.plot import check_plot, plot_frontier
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.record import record_score
 from mnv4serve.cli.tables import arms_table
@@ -72,6 +72,8 @@ def frontier(
     state_dir: StateDir = None,
 ) -> None:
     """Show which arms no other beats on both latency and accuracy."""
+    if plot is not None:
+        check_plot(plot)
     settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
     site = survey(settings)
     views: list[ArmView] = []

@@ -8,6 +8,7 @@ from typing import Any
 from mnv4serve.domain import ArmView
 from mnv4serve.errors import CatalogError, SetupError
 
+SUFFIXES = (".svg", ".png", ".pdf")
 MARKERS = "osD^v"
 SIZE = 34
 ROOM = 0.5
@@ -16,13 +17,22 @@ STYLE = {"svg.fonttype": "none", "svg.hashsalt": "mnv4serve", "font.size": 9}
 """Text stays text, and the same arms give the same file."""
 
 
+def check_plot(file: Path) -> None:
+    """Raises SetupError where a picture could not be drawn; to be asked before measuring."""
+    if find_spec("matplotlib") is None:
+        raise SetupError("plotting needs matplotlib: install mnv4serve[plot]")
+    if file.suffix not in SUFFIXES:
+        raise SetupError(f"{file} cannot be drawn: end its name in {', '.join(SUFFIXES)}")
+    if not file.parent.is_dir():
+        raise SetupError(f"{file} cannot be drawn: there is no folder {file.parent}")
+
+
 def plot_frontier(views: Sequence[ArmView], file: Path, *, title: str) -> None:
     """Accuracy over service p50, the proven arms as a staircase; the suffix says the format.
 
     Colours tell checkpoints, shapes tell backends, hollow arms are not on the frontier.
     """
-    if find_spec("matplotlib") is None:
-        raise SetupError("plotting needs matplotlib: install mnv4serve[plot]")
+    check_plot(file)
     import matplotlib as mpl  # noqa: PLC0415  # an optional extra
 
     known = [view for view in views if view.arm.accuracy is not None]

@@ -81,7 +81,7 @@ async def test_a_table_tells_the_same(picture: Path) -> None:
     assert ARM.id in result.stdout
 
 
-@pytest.mark.parametrize("budgets", ["fast", "5,0", ""])
+@pytest.mark.parametrize("budgets", ["fast", "5,0", "", "nan", "5,inf", "700000"])
 async def test_budgets_that_are_none_are_wrong_usage(budgets: str, picture: Path) -> None:
     """A mistyped list never reaches a service."""
     result = await invoke("http://127.0.0.1:1", "--image", str(picture), "--budgets", budgets)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mnv4serve.cli.plot import plot_frontier
+from mnv4serve.cli.plot import check_plot, plot_frontier
 from mnv4serve.cli.tables import arms_table
 from mnv4serve.domain import Arm, ArmView, BackendName, Precision
 from mnv4serve.errors import CatalogError, SetupError
@@ -52,6 +52,16 @@ def test_a_file_that_cannot_be_drawn_is_named(tmp_path: Path, name: str) -> None
     """An unknown format and a missing folder are one sentence each."""
     with pytest.raises(SetupError, match="cannot be drawn"):
         plot_frontier(VIEWS, tmp_path / name, title="a machine")
+
+
+def test_what_cannot_be_drawn_is_known_before_anything_is_measured(tmp_path: Path) -> None:
+    """Name and folder tell; measuring for minutes first would be for nothing."""
+    check_plot(tmp_path / "f.svg")
+
+    with pytest.raises(SetupError, match=r"end its name in \.svg, \.png, \.pdf"):
+        check_plot(tmp_path / "f.nothing")
+    with pytest.raises(SetupError, match="there is no folder"):
+        check_plot(tmp_path / "missing" / "f.svg")
 
 
 def test_nothing_certified_is_nothing_to_plot(tmp_path: Path) -> None:
