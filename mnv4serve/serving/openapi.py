@@ -6,10 +6,10 @@ from importlib.resources import files
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import BackendName, OnMiss, Outcome, Precision, Reason, Transport
-from mnv4serve.errors import NotReady, ServeError, Unauthorized, code, leaves
+from mnv4serve.errors import Draining, NotReady, ServeError, Unauthorized, code, leaves
 from mnv4serve.serving.answers import CLIENT_CLOSED_REQUEST, STATUS
 from mnv4serve.serving.documents import Document
-from mnv4serve.serving.terms import MAX_BUDGET_MS, MAX_VARIANT_LENGTH
+from mnv4serve.serving.terms import DEFAULT_TOP_K, MAX_BUDGET_MS, MAX_VARIANT_LENGTH
 
 PLANNED = tuple(kind for kind in leaves() if STATUS[kind] != CLIENT_CLOSED_REQUEST)
 
@@ -68,7 +68,7 @@ def openapi_document(config: ServiceConfig, *, labels: Sequence[str]) -> Documen
                 }
             },
             "/healthz": _state("healthz", "Whether the process lives.", ()),
-            "/readyz": _state("readyz", "Whether it takes work.", (NotReady,)),
+            "/readyz": _state("readyz", "Whether it takes work.", (NotReady, Draining)),
         },
         "components": {
             "schemas": _schemas(),
@@ -118,7 +118,12 @@ def _parameters(config: ServiceConfig, *, n_labels: int) -> list[Document]:
         _query(
             "top_k",
             "How many labels to return.",
-            {"type": "integer", "minimum": 1, "maximum": n_labels},
+            {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": n_labels,
+                "default": min(DEFAULT_TOP_K, n_labels),
+            },
         ),
         _query(
             "min_accuracy",

@@ -68,16 +68,14 @@ def error_of(refusal: Refusal, terms: Terms) -> ServeError:
 
 
 def _what_there_is(refusal: Refusal, terms: Terms) -> str:
-    asked = {
-        "variant": terms.variant,
-        "backend": terms.backend,
-        "min_accuracy": terms.min_accuracy,
-    }
-    wanted = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+    pins = {"variant": terms.variant, "backend": terms.backend}
+    wanted = [f"has {name} {value}" for name, value in pins.items() if value is not None]
+    if terms.min_accuracy is not None:
+        wanted.append(f"reaches min_accuracy {terms.min_accuracy:g}")
     arms = ", ".join(
         arm.id if arm.accuracy is None else f"{arm.id} ({arm.accuracy:.3f})"
         for arm in refusal.available
     )
     if not wanted:
         return f"nobody measured how accurate these arms are, so one has to be named: {arms}"
-    return f"no resident arm has {wanted}; there are {arms}"
+    return f"no resident arm {' and '.join(wanted)}; there are {arms}"

@@ -21,7 +21,7 @@ def terms_from_query(
 ) -> Terms:
     """Raises BadParameter on anything unknown, repeated, unreadable or out of range."""
     given = _fields(query) if query else {}
-    budget_ms = _budget_ms(given.get("budget_ms"), budget_headers)
+    budget_ms = _budget_ms(_get(given, "budget_ms"), budget_headers)
     top_k = _get(given, "top_k")
     floor = _get(given, "min_accuracy")
     backend = _get(given, "backend")

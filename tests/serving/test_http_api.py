@@ -377,6 +377,25 @@ async def test_pages_are_there_and_need_nothing_from_elsewhere(http: httpx.Async
     assert index.json()["docs"] == "/docs"
 
 
+async def test_the_page_reads_the_document_it_is_served_with(http: httpx.AsyncClient) -> None:
+    """What the page fills its form from is in the document: descriptions, choices, defaults."""
+    document = (await http.get("/openapi.json")).json()
+
+    parameters = {p["name"]: p for p in document["paths"]["/classify"]["post"]["parameters"]}
+    assert all(parameter["description"] for parameter in parameters.values())
+    assert parameters["on_miss"]["schema"]["enum"] == ["degrade", "refuse"]
+    assert parameters["top_k"]["schema"]["default"] == 5
+    ready = document["paths"]["/readyz"]["get"]["responses"]["503"]
+    assert ready["description"] == "Not ready, Draining."
+
+
+async def test_an_empty_value_is_told_as_such(http: httpx.AsyncClient) -> None:
+    """`budget_ms=` is no number, but that is not the point."""
+    response = await http.post("/classify?budget_ms=", content=PHOTO)
+
+    assert response.json()["detail"] == "budget_ms is empty: give it a value or leave it out"
+
+
 async def test_lifespan_events_are_acknowledged(gateway: FakeGateway) -> None:
     """Servers that announce start and stop are not left waiting."""
     events = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
