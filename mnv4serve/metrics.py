@@ -4,6 +4,8 @@ Where they end up is the sink's matter: a registry of this process, or Ray's exp
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import nan
 from typing import Any, Protocol
 
 from prometheus_client import (
@@ -16,6 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import generate_latest
 
+from mnv4serve.backends.edgetpu_heat import Heat
 from mnv4serve.domain import Outcome, Plan, Served, Stages
 
 MS_PER_S = 1000.0
@@ -165,6 +168,20 @@ class Metrics:
         labels = {"device": device}
         self.sink.watch("mnv4serve_slots", "Jobs that can run at the same time", labels, slots)
         self.sink.watch("mnv4serve_slots_busy", "Jobs that run now", labels, busy)
+
+    def watch_heat(self, device: str, read: Callable[[], Heat | None]) -> None:
+        """Read a temperature when metrics are collected; not a number while there is none."""
+
+        def shown(value: Callable[[Heat], float]) -> float:
+            heat = read()
+            return nan if heat is None else value(heat)
+
+        sink, labels = self.sink, {"device": device}
+        celsius = partial(shown, lambda heat: heat.celsius)
+        sink.watch("mnv4serve_device_temperature_celsius", "Of the chip", labels, celsius)
+        slower = "Clock over full clock; below 1 while the device slows down for heat"
+        clock = partial(shown, lambda heat: heat.clock_ratio)
+        sink.watch("mnv4serve_device_clock_ratio", slower, labels, clock)
 
     def observe(self, served: Served) -> None:
         """Account for one finished request, exactly once."""

@@ -1,7 +1,10 @@
 """Served records become the documented metrics."""
 
+from math import isnan
+
 import pytest
 
+from mnv4serve.backends.edgetpu_heat import Heat
 from mnv4serve.domain import (
     Arm,
     BackendName,
@@ -128,3 +131,21 @@ def test_the_process_is_watched_and_nothing_is_exported_twice() -> None:
     for name in ("process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"):
         assert f"\n{name} " in text
     assert "_created" not in text
+
+
+def test_heat_is_read_when_metrics_are_collected() -> None:
+    """A device that shows no temperature for a while exports none, not a cold one."""
+    metrics = Metrics()
+    readings: list[Heat | None] = [Heat(91.0, (85.0, 90.0))]
+    metrics.watch_heat("edgetpu:0", lambda: readings[0])
+
+    def exported(name: str) -> float:
+        value = _sample(metrics, name, device="edgetpu:0")
+        assert value is not None
+        return value
+
+    assert exported("device_temperature_celsius") == 91.0
+    assert exported("device_clock_ratio") == 0.25
+    readings[0] = None
+    assert isnan(exported("device_temperature_celsius"))
+    assert isnan(exported("device_clock_ratio"))

@@ -58,9 +58,7 @@ def holds(found: Found) -> bool:
 
 def tables(found: Found) -> list[Table]:
     """Title, columns and rows of each."""
-    kinds = [
-        (_marked(s.kind, s.simulated), s.wins or "nowhere", s.why_not) for s in found.standings
-    ]
+    kinds = [_standing(one) for one in found.standings]
     columns: Row = ("kind", "wins", "why not")
     made: list[Table] = [("Where each kind of device wins", columns, kinds)]
     for name, shots in found.conditions.items():
@@ -74,7 +72,11 @@ def tables(found: Found) -> list[Table]:
     return made
 
 
-def _line(line: Line) -> tuple[str, ...]:
+def _standing(one: Standing) -> Row:
+    return (_marked(one.kind, one.simulated), one.wins or "nowhere", one.why_not)
+
+
+def _line(line: Line) -> Row:
     arm, count = next(iter(line.arms.items()), ("nothing", 0))
     return (
         f"{line.budget_ms:g}",
@@ -89,7 +91,7 @@ def _line(line: Line) -> tuple[str, ...]:
     )
 
 
-def _check(one: Check) -> tuple[str, ...]:
+def _check(one: Check) -> Row:
     return (
         _marked(one.arm, simulated=True),
         f"{one.model_ms:.2f}",

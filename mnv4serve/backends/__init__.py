@@ -4,16 +4,21 @@ A backend is opened once per artifact and executes batches of uint8 RGB pictures
 nothing of requests, budgets or routing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mnv4serve.backends.edgetpu_heat import Heat
 from mnv4serve.catalog import Network, Preprocessing
 from mnv4serve.domain import BackendName, Precision
 
+Thermometer = Callable[[], Heat | None]
+"""Reads a device's temperature; None while it shows none."""
 LEAST_PROBABILITY = 1e-7
 """Added before probabilities become logits: of zero there is no logarithm."""
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -117,6 +122,15 @@ def _open(artifact: Artifact, *, device: str, slots: int, threads: int) -> Backe
 def holds_one_model(backend: BackendName) -> bool:
     """Whether a device of this backend has to be sent a model's weights after another one ran."""
     return backend is BackendName.EDGETPU
+
+
+def thermometer(backend: BackendName, device: str) -> Thermometer | None:
+    """What reads how hot an open device is; None where hardware of its kind never shows it."""
+    if backend is not BackendName.EDGETPU or is_simulated(device):
+        return None
+    from mnv4serve.backends import edgetpu  # noqa: PLC0415
+
+    return partial(edgetpu.heat, device)
 
 
 def is_simulated(device: str) -> bool:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ from mnv4serve.backends.edgetpu_devices import (
     library_names,
     unavailable,
 )
+from mnv4serve.backends.edgetpu_heat import Heat, heat_of
 from mnv4serve.backends.edgetpu_latency import LINKS
+from mnv4serve.backends.edgetpu_pycoral import pycoral_runtime
 from mnv4serve.backends.edgetpu_simulated import SIMULATED, SimulatedBackend, link_of
 from mnv4serve.backends.edgetpu_trial import Trial, tried
 from mnv4serve.backends.flatbuffer import Malformed
@@ -50,8 +53,8 @@ def open_edgetpu(artifact: Artifact, *, device: str, slots: int, threads: int) -
 def probe(sysfs: Path = SYSFS) -> Availability:
     """The Edge TPUs that can be used, found by a process of its own; else why there is none."""
     try:
-        runtime = interpreter_module().__name__.partition(".")[0]
         found = _survey(sysfs)
+        runtime = _runtime(found).__name__.partition(".")[0]
     except BackendUnavailable as error:
         return Availability(
             BackendName.EDGETPU,
@@ -64,7 +67,7 @@ def probe(sysfs: Path = SYSFS) -> Availability:
     return Availability(
         BackendName.EDGETPU,
         available=True,
-        runtime=f"{runtime} with {found.library}",
+        runtime=f"{runtime} with {found.pycoral or found.library}",
         devices=tuple(f"edgetpu:{device.path}" for device in found.devices),
         precisions=(Precision.INT8,),
     )
@@ -75,6 +78,11 @@ def probe_simulated() -> Availability:
     found = litert.probe()
     devices = tuple(f"edgetpu:{SIMULATED}-{link}" for link in LINKS) if found.available else ()
     return replace(found, backend=BackendName.EDGETPU, devices=devices)
+
+
+def heat(device: str, sysfs: Path = SYSFS) -> Heat | None:
+    """Of a device that this process has open; None where its hardware shows none."""
+    return heat_of(_shared(device).path, sysfs)
 
 
 class EdgeTpuBackend:
@@ -127,7 +135,13 @@ class EdgeTpuBackend:
             raise ArmDown(f"the Edge TPU does not answer: {diagnose(attached())}") from error
 
     def _opened(self) -> Lane:
-        return Lane(open_interpreter(self._path, 1, experimental_delegates=[self._device.delegate]))
+        device = self._device
+        delegates = [device.delegate]
+        return Lane(
+            open_interpreter(
+                self._path, 1, runtime=device.runtime, experimental_delegates=delegates
+            )
+        )
 
 
 def compiled_path(artifact: Artifact) -> Path:
@@ -156,6 +170,10 @@ class _Shared:
     def __init__(self, name: str, find: Callable[[], Trial]) -> None:
         self.turn = threading.Lock()
         self.delegate: Any = None
+        self.runtime: ModuleType | None = None
+        """That loaded the delegate, and has to run the models."""
+        self.path = ""
+        """Empty while it is not open."""
         self._name = name
         self._find = find
         self._users = 0
@@ -182,24 +200,28 @@ class _Shared:
     def _open(self) -> None:
         found = self._find()
         index = chosen(self._name, found.devices)
-        self._claim = Claim(found.devices[index].path)
+        path = found.devices[index].path
+        self._claim = Claim(path)
         try:
-            self.delegate = self._load(found.library, f":{index}")
+            self.runtime = _runtime(found)
+            self.delegate = self._load(self.runtime, found.library, f":{index}")
+            self.path = path
         except BackendUnavailable:
             self._close()
             raise
 
-    def _load(self, library: str, option: str) -> Any:  # noqa: ANN401 - the runtime has no types
+    def _load(self, runtime: ModuleType, library: str, option: str) -> Any:  # noqa: ANN401 - the runtime has no types
         """The delegate, once a child has opened the device and survived it."""
         if not tried((library,), device=option).opened:
             raise unavailable(diagnose(attached()))
         try:
-            return interpreter_module().load_delegate(library, {"device": option})
+            return runtime.load_delegate(library, {"device": option})
         except (ValueError, OSError) as error:
             raise unavailable(diagnose(attached())) from error
 
     def _close(self) -> None:
         self.delegate = None
+        self.path = ""
         if self._claim:
             self._claim.release()
             self._claim = None
@@ -208,6 +230,12 @@ class _Shared:
 @cache
 def _shared(name: str) -> _Shared:
     return _Shared(name, lambda: _survey(SYSFS))
+
+
+def _runtime(found: Trial) -> ModuleType:
+    """Pycoral's own where a child found it to work, since it fits its libedgetpu; else LiteRT."""
+    coral = pycoral_runtime() if found.pycoral else None
+    return coral[0] if coral else interpreter_module()
 
 
 def _survey(sysfs: Path) -> Trial:

@@ -8,13 +8,16 @@ Prints one JSON document. The serving process loads the library only after a chi
 
 import argparse
 import ctypes
+import importlib
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 from mnv4serve.backends.edgetpu_devices import Device, Trouble, unavailable
+from mnv4serve.backends.edgetpu_pycoral import pycoral_runtime
 
 TIMEOUT_S = 15.0
 """A stick that needs its firmware takes some seconds."""
@@ -29,6 +32,8 @@ class Trial:
     """Empty where none could be loaded."""
     devices: tuple[Device, ...]
     opened: bool
+    pycoral: str = ""
+    """What Google's pycoral says of libedgetpu; empty where it is not installed or no use."""
 
 
 class _Record(ctypes.Structure):
@@ -53,7 +58,8 @@ def tried(libraries: Sequence[str], *, device: str = "") -> Trial:
     try:
         found = json.loads(done.stdout)
         devices = tuple(Device(kind, path) for kind, path in found["devices"])
-        return Trial(found["library"], devices, opened=found["opened"])
+        opened, pycoral = found["opened"], found["pycoral"]
+        return Trial(found["library"], devices, opened=opened, pycoral=pycoral)
     except (ValueError, KeyError) as error:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise unavailable(f"libedgetpu cannot be tried: {' '.join(last)}") from error
@@ -85,11 +91,10 @@ def _load(names: Sequence[str]) -> tuple[str, ctypes.CDLL | None]:
     return "", None
 
 
-def _opens(name: str, device: str) -> bool:
-    from ai_edge_litert.interpreter import load_delegate  # noqa: PLC0415
-
+def _opens(name: str, device: str, coral: tuple[ModuleType, str] | None) -> bool:
+    runtime = coral[0] if coral else importlib.import_module("ai_edge_litert.interpreter")
     try:
-        load_delegate(name, {"device": device})
+        runtime.load_delegate(name, {"device": device})
     except (ValueError, OSError):
         return False
     return True
@@ -102,10 +107,12 @@ def main() -> None:
     flags = parser.parse_args()
     name, library = _load(flags.libraries)
     devices = listed(library) if library else []
+    coral = pycoral_runtime() if library else None
     found = {
         "library": name,
         "devices": [(device.kind, device.path) for device in devices],
-        "opened": bool(library and flags.open) and _opens(name, flags.open),
+        "opened": bool(library and flags.open) and _opens(name, flags.open, coral),
+        "pycoral": coral[1] if coral else "",
     }
     sys.stdout.write(json.dumps(found))
 

@@ -139,9 +139,15 @@ def check_ends(contents: litert_file.Contents, artifact: Artifact) -> None:
         raise _mismatch(artifact.path, f"it does not give {labels} int8 logits")
 
 
-def open_interpreter(path: Path, threads: int, **options: Any) -> Any:  # noqa: ANN401
-    """A loaded file, ready to run on `threads` threads."""
-    runtime = interpreter_module()
+def open_interpreter(
+    path: Path,
+    threads: int,
+    *,
+    runtime: ModuleType | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """A loaded file, ready to run on `threads` threads; LiteRT runs it where `runtime` is None."""
+    runtime = runtime or interpreter_module()
     try:
         with _without_chatter():
             interpreter = runtime.Interpreter(str(path), num_threads=threads, **options)

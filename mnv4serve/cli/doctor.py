@@ -1,7 +1,7 @@
 """`mnv4serve doctor`: what is installed and found, what would be used, and why not the rest."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import typer
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnv4serve.backends import Availability, is_simulated, probe
+from mnv4serve.backends.edgetpu_heat import Heat, heats
 from mnv4serve.cli.options import AsJson, Backend, ConfigFile, configure, print_json, stdout
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import BackendName
@@ -75,13 +76,14 @@ def _has(found: Availability, device: str) -> bool:
 
 
 def _table(diagnoses: Sequence[Diagnosis]) -> Table:
+    temperatures = heats()
     columns = ("backend", "runtime", "devices", "precisions", "used by", "why not")
     table = Table(*columns, title="backends")
     for one in diagnoses:
         table.add_row(
             one.found.backend,
             one.found.runtime or "not installed",
-            ", ".join(one.found.devices),
+            ", ".join(_hot(device, temperatures) for device in one.found.devices),
             ", ".join(one.found.precisions),
             ", ".join(one.pools),
             Text(one.why_not),  # which holds brackets that are no markup
@@ -90,10 +92,22 @@ def _table(diagnoses: Sequence[Diagnosis]) -> Table:
     return table
 
 
+def _hot(device: str, temperatures: Mapping[str, Heat]) -> str:
+    heat = temperatures.get(device.partition(":")[2])
+    if heat is None:
+        return device
+    slowed = f", at {heat.clock_ratio:.0%} of its clock for heat" if heat.clock_ratio < 1.0 else ""
+    return f"{device} ({heat.celsius:.0f} °C{slowed})"
+
+
 def _document(diagnoses: Sequence[Diagnosis]) -> dict[str, object]:
     return {
         "python": sys.version.split()[0],
         "cpus": cpu_grant(None),
+        "temperatures": {
+            path: {"celsius": heat.celsius, "clock_ratio": heat.clock_ratio}
+            for path, heat in heats().items()
+        },
         "backends": [
             {
                 "backend": one.found.backend,

@@ -7,7 +7,7 @@ from threading import Lock
 
 import numpy as np
 
-from mnv4serve.backends import Backend, open_backend
+from mnv4serve.backends import Backend, open_backend, thermometer
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, ArmView
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable
@@ -92,6 +92,8 @@ def _open(
     wanted = [view.arm for view in views if only and only(view.arm)] or resident
     residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
     made = _pool(pool.label, residents, profile=profile, config=config, lock=lock)
+    thermometers = (thermometer(name, pool.device) for name in pool.backends)
+    made.thermometer = next((one for one in thermometers if one is not None), None)
     return _Opened(made, views, profile)
 
 
@@ -126,6 +128,8 @@ def watch(metrics: Metrics, pool: PoolLike) -> None:
         up=lambda: float(pool.up),
         simulated=any(arm.simulated for arm in routing.arms),
     )
+    if pool.thermometer is not None:
+        metrics.watch_heat(routing.device, pool.thermometer)
     metrics.watch_slots(
         routing.device,
         slots=lambda: routing.ledger.slots,

@@ -63,6 +63,11 @@ def frontier_document(zoo: str, live: LiveView) -> Document:
     }
 
 
+def readiness_document(live: LiveView) -> Document:
+    """The devices that take work; a simulated one says so, a hot one how hot."""
+    return {"state": "ready", "devices": [_device(pool) for pool in live.pools]}
+
+
 def problem_document(error: ServeError, *, status: int, instance: str, request_id: str) -> Document:
     """RFC 9457 problem details; `type` is a reference that the service itself explains."""
     return {
@@ -122,6 +127,16 @@ def _pool(pool: PoolView) -> Document:
         "queue_depth": pool.queue_depth,
         "slowdown": round(pool.slowdown, 4),
     }
+
+
+def _device(pool: PoolView) -> Document:
+    document: Document = {"device": pool.device}
+    if pool.simulated:
+        document["simulated"] = True
+    if pool.heat is not None:
+        document["celsius"] = pool.heat.celsius
+        document["clock_ratio"] = pool.heat.clock_ratio
+    return document
 
 
 def _recent(recent: Recent) -> Document:

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from mnv4serve.backends import Thermometer
+from mnv4serve.backends.edgetpu_heat import Heat
 from mnv4serve.domain import ArmView, Picture
 from mnv4serve.router import planner
 from mnv4serve.router.frontier import Point, frontier
+from mnv4serve.serving.site import PoolLike
 from mnv4serve.serving.traffic import Recent
 
 TYPICAL = Picture("JPEG", width=500, height=375, n_bytes=100_000)
@@ -23,6 +26,9 @@ class PoolView:
     queue_depth: int
     slowdown: float
     """Service time now over profiled."""
+    simulated: bool = False
+    heat: Heat | None = None
+    """Where its hardware shows how hot it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +58,20 @@ def live_views(
     )
 
 
-def pool_views(pools: Sequence[planner.Pool]) -> tuple[PoolView, ...]:
+def pool_views(pools: Sequence[PoolLike]) -> tuple[PoolView, ...]:
     """How busy each pool is, and how much slower than when it was profiled."""
-    return tuple(
-        PoolView(
-            device=pool.device,
-            slots=pool.ledger.slots,
-            running=len(pool.ledger.running),
-            queue_depth=pool.ledger.depth,
-            slowdown=pool.predictor.slowdown,
-        )
-        for pool in pools
+    return tuple(_pool_view(pool.routing, pool.thermometer) for pool in pools)
+
+
+def _pool_view(pool: planner.Pool, thermometer: Thermometer | None) -> PoolView:
+    return PoolView(
+        device=pool.device,
+        slots=pool.ledger.slots,
+        running=len(pool.ledger.running),
+        queue_depth=pool.ledger.depth,
+        slowdown=pool.predictor.slowdown,
+        simulated=any(arm.simulated for arm in pool.arms),
+        heat=thermometer() if thermometer else None,
     )
 
 

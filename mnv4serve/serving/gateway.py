@@ -157,8 +157,8 @@ class Gateway:
         """Every arm with what a typical photo would see now, the pools and the recent traffic."""
         now = now_ms()
         with self._lock:
-            up = [pool.routing for pool in self.pools if pool.up]
-            arms = live_views(self._site.views, up, now_ms=now)
+            up = [pool for pool in self.pools if pool.up]
+            arms = live_views(self._site.views, [pool.routing for pool in up], now_ms=now)
             pools = pool_views(up)
         return LiveView(arms, pools, self._traffic.recent(now_ms=now))
 

@@ -27,7 +27,12 @@ from mnv4serve.errors import (
 )
 from mnv4serve.serving.answers import STATUS, Answer, Send, document, plain_problem, problem
 from mnv4serve.serving.bodies import Receive, media_type, picture_in, read_body
-from mnv4serve.serving.documents import frontier_document, plan_document, reply_document
+from mnv4serve.serving.documents import (
+    frontier_document,
+    plan_document,
+    readiness_document,
+    reply_document,
+)
 from mnv4serve.serving.openapi import docs_page, openapi_document
 from mnv4serve.serving.slot import now_ms
 from mnv4serve.serving.terms import terms_from_query
@@ -191,7 +196,7 @@ class _HttpApi:
     async def _readyz(self, _request: Request) -> Answer:
         match self._gateway.state:
             case "ready":
-                return document({"state": "ready"})
+                return document(readiness_document(self._gateway.frontier()))
             case "starting":
                 raise NotReady(f"not ready: {self._gateway.not_ready_reason}")
             case "draining" | "stopped":

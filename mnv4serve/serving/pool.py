@@ -15,7 +15,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv4serve.backends import Backend
+from mnv4serve.backends import Backend, Thermometer
 from mnv4serve.domain import Arm, Picture, Plan, Stages
 from mnv4serve.errors import Busy, DeviceLost, Draining, Expired, Shed
 from mnv4serve.router import planner
@@ -80,6 +80,7 @@ class Pool:
     ) -> None:
         self.routing = routing
         self.up = True
+        self.thermometer: Thermometer | None = None
         self.lost = ""
         """Why the device is gone until the process is started anew; empty while it is not."""
         self._backends = {resident.arm.id: resident.backend for resident in residents}

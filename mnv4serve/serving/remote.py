@@ -64,6 +64,7 @@ class RemotePool:
     ) -> None:
         self.routing = routing
         self.up = True
+        self.thermometer = None  # the far end exports its own
         self._arms = {arm.id: arm for arm in routing.arms}
         self._ledger = ledger
         self._link = link

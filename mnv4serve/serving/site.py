@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
+from mnv4serve.backends import Thermometer
 from mnv4serve.domain import ArmView, Picture
 from mnv4serve.profiler import Profile
 from mnv4serve.router import planner
@@ -33,6 +34,11 @@ class PoolLike(Protocol):
     routing: planner.Pool
     up: bool
     """Whether it takes work; its arms are down while it does not."""
+
+    @property
+    def thermometer(self) -> Thermometer | None:
+        """Where its hardware shows how hot it is, and this process can read it."""
+        ...
 
     @property
     def idle(self) -> bool:

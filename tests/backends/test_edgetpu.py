@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -96,6 +96,30 @@ def test_a_device_is_chosen_by_number_or_path() -> None:
     for wrong in ("edgetpu:2", "edgetpu:/dev/apex_1", "edgetpu:x"):
         with pytest.raises(BackendUnavailable, match="/dev/apex_0"):
             chosen(wrong, devices)
+
+
+@pytest.mark.usefixtures("fake")
+def test_an_open_card_tells_its_temperature(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the card that was chosen, whatever it is called; a stick and a closed card tell none."""
+    folder = tmp_path / "class/apex/apex_0"
+    folder.mkdir(parents=True)
+    (folder / "temp").write_text("61250\n", encoding="ascii")
+    card, stick = edgetpu._Shared("edgetpu:1", survey), edgetpu._Shared("edgetpu:0", survey)
+    monkeypatch.setattr(edgetpu, "_shared", {"card": card, "stick": stick}.__getitem__)
+
+    assert edgetpu.heat("card", tmp_path) is None
+    card.use()
+    stick.use()
+
+    heat = edgetpu.heat("card", tmp_path)
+    assert heat is not None
+    assert heat.celsius == 61.25
+    assert edgetpu.heat("stick", tmp_path) is None
+    card.leave()
+    stick.leave()
+    assert edgetpu.heat("card", tmp_path) is None
 
 
 @pytest.mark.usefixtures("fake")
@@ -232,3 +256,101 @@ def test_slots_take_turns(built: Artifact) -> None:
         assert np.array_equal(first, second)
         with pytest.raises(ValueError, match="slot"):
             backend.infer(pictures(1), 2)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path of this process and of children; what it held is forgotten after."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith(("pycoral", "tflite_runtime"))]:
+        del sys.modules[name]
+
+
+def install(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+GOOGLES = """
+import tflite_runtime.interpreter as tflite
+
+def list_edge_tpus(): return []
+def get_runtime_version(): return "BuildLabel(made up), RuntimeVersion(14)"
+def load_edgetpu_delegate(options=None): return tflite.load_delegate("libedgetpu.so.1", options)
+"""
+PYCORAL = {
+    "pycoral/__init__.py": "",
+    "pycoral/utils/__init__.py": "",
+    "pycoral/utils/edgetpu.py": GOOGLES,
+    "tflite_runtime/__init__.py": "",
+    "tflite_runtime/interpreter.py": "from ai_edge_litert.interpreter import *\n"
+    "from ai_edge_litert.interpreter import Interpreter, load_delegate\n",
+}
+"""As Google's is laid out, with LiteRT in its runtime's place."""
+
+
+@pytest.mark.usefixtures("fake")
+def test_googles_pycoral_brings_its_runtime(packages: Path, built: Artifact) -> None:
+    """The runtime that fits its libedgetpu loads the delegate and runs the model."""
+    install(packages, PYCORAL)
+
+    found = probe(Path("/nothing"))
+    with closing(EdgeTpuBackend(built, device="edgetpu", slots=1)) as backend:
+        answer = backend.infer(pictures(1))
+        runtime = backend._device.runtime
+
+    assert found.runtime == "tflite_runtime with BuildLabel(made up), RuntimeVersion(14)"
+    assert runtime is sys.modules["tflite_runtime.interpreter"]
+    assert answer.shape == (1, 5)
+
+
+STRANGER = {"pycoral/__init__.py": "", "pycoral/pycoral.py": "def atlas(): ...\n"}
+OLD_RUNTIME = """
+def load_delegate(*_): raise AssertionError("it was to be left alone")
+class Interpreter:
+    def __init__(self, **_): raise SystemError("CreateWrapperFromFile returned NULL")
+"""
+INCOMPLETE = "def list_edge_tpus(): return []\n"
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize(
+    "files",
+    [
+        STRANGER,
+        PYCORAL | {"pycoral/utils/edgetpu.py": INCOMPLETE},
+        PYCORAL | {"pycoral/utils/edgetpu.py": "raise ImportError('undefined symbol')\n"},
+        PYCORAL | {"tflite_runtime/interpreter.py": OLD_RUNTIME},
+    ],
+    ids=["a stranger of that name", "half of it", "native part does not fit", "old runtime"],
+)
+def test_any_other_pycoral_is_passed_over(
+    packages: Path, built: Artifact, files: Mapping[str, str]
+) -> None:
+    """LiteRT runs the model as if nothing of that name were installed."""
+    install(packages, files)
+
+    found = probe(Path("/nothing"))
+    with closing(EdgeTpuBackend(built, device="edgetpu", slots=1)) as backend:
+        answer = backend.infer(pictures(1))
+
+    assert found.runtime.startswith("ai_edge_litert with ")
+    assert answer.shape == (1, 5)
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_pycoral_that_kills_its_process_kills_only_a_child(packages: Path) -> None:
+    """The sentence names the library; this process has not imported it."""
+    install(packages, PYCORAL | {"pycoral/utils/edgetpu.py": "import os; os.abort()\n"})
+
+    found = probe(Path("/nothing"))
+
+    assert not found.available
+    assert "crashed" in found.reason
+    assert "pycoral.utils.edgetpu" not in sys.modules

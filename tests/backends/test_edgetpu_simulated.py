@@ -26,7 +26,6 @@ from mnv4serve.router.residency import residency_of
 from mnv4serve.router.schedule import Ledger
 from tests.backends.tiny import SIDE, artifact, pictures
 
-
 TICK_MS = 0.001
 
 
@@ -171,4 +170,6 @@ def test_a_sequence_takes_what_the_router_predicts(
     for job in jobs:
         later = jobs[job.id + 1 :]
         if all(other.deadline_ms >= job.deadline_ms for other in later):
-            assert job.plan.predicted_ms == pytest.approx(ends_ms[job.id], abs=5 * TICK_MS * len(jobs))
+            assert job.plan.predicted_ms == pytest.approx(
+                ends_ms[job.id], abs=5 * TICK_MS * len(jobs)
+            )

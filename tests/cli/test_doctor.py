@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from mnv4serve.backends import Availability
-from mnv4serve.cli.doctor import _table, judge
+from mnv4serve.backends.edgetpu_heat import Heat
+from mnv4serve.cli.doctor import _hot, _table, judge
 from mnv4serve.config import PoolConfig
 from mnv4serve.domain import BackendName, Precision
 
@@ -80,3 +81,12 @@ def test_one_backend_can_be_asked_for_by_scripts() -> None:
         assert found["backend"] == name
         assert done.returncode == (0 if found["available"] else 1)
         assert found["available"] or f"backend {name} is not available" in done.stderr
+
+
+def test_a_hot_card_is_told_with_what_it_costs() -> None:
+    """Its temperature beside its name, and how much of the clock is left; others unchanged."""
+    card = {"/dev/apex_0": Heat(61.25, (85.0,)), "/dev/apex_1": Heat(91.0, (85.0, 90.0))}
+
+    assert _hot("edgetpu:/dev/apex_0", card) == "edgetpu:/dev/apex_0 (61 °C)"
+    assert _hot("edgetpu:/dev/apex_1", card).endswith("(91 °C, at 25% of its clock for heat)")
+    assert _hot("cpu", card) == "cpu"
