@@ -20,8 +20,9 @@ from mnv4serve.cli.options import (
 )
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.domain import Reply, Terms
-from mnv4serve.errors import BadImage
+from mnv4serve.errors import BadImage, TooLarge, UnsupportedMedia
 from mnv4serve.host import survey
+from mnv4serve.images import read_header
 from mnv4serve.serving.documents import reply_document
 from mnv4serve.serving.oneshot import answer_all
 from mnv4serve.serving.terms import checked_budget
@@ -56,7 +57,7 @@ def classify(
         variant=variant,
         backend=backend,
     )
-    contents = [_read(image) for image in images]
+    contents = [_read(image, max_pixels=settings.max_pixels) for image in images]
     with progress_bar("getting ready") as advance:
         replies = answer_all(site, settings, contents, terms=terms, progress=advance)
     documents = [reply_document(reply) for reply in replies]
@@ -69,11 +70,16 @@ def classify(
             stdout.print(Text(f"  {prediction.probability:6.1%}  {prediction.label}"))
 
 
-def _read(image: Path) -> bytes:
+def _read(image: Path, *, max_pixels: int) -> bytes:
+    """A picture that looks like one, so that a wrong file is named before anything is loaded."""
     try:
-        return image.read_bytes()
+        content = image.read_bytes()
+        read_header(content, max_pixels=max_pixels)
     except OSError as error:
         raise BadImage(f"{image} cannot be read: {error.strerror}") from error
+    except (BadImage, TooLarge, UnsupportedMedia) as error:
+        raise type(error)(f"{image}: {error}") from error
+    return content
 
 
 def _line(reply: Reply) -> str:

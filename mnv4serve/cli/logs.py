@@ -5,6 +5,8 @@ import sys
 
 from typing_extensions import override
 
+WARN_OF_CALLERS = ("uvicorn.error", "python_multipart")
+"""Libraries with a warning for each unreadable request, which the caller is told anyway."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -27,3 +29,5 @@ def set_up_logs(*, debug: bool) -> None:
     handler.setFormatter(FieldsFormatter())
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     logging.getLogger("mnv4serve").setLevel(logging.DEBUG if debug else logging.INFO)
+    for name in WARN_OF_CALLERS:
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.ERROR)

@@ -189,8 +189,9 @@ class _GrpcApi:
         except TimeoutError:
             raise SlowBody(f"the message did not arrive within {timeout_s:g} s") from None
         received_ms = now_ms()
-        if message is grpc.aio.EOF:  # grpc itself has refused it
-            raise self._too_large()
+        if message is grpc.aio.EOF:  # grpc itself has refused it, or there was none
+            limit_bytes = self._limits.max_body_bytes
+            raise TooLarge(f"no message came, or one of far more than {limit_bytes} bytes")
         _parse(request, request, message)
         return self._call(request, received_ms, context)
 

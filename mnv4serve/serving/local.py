@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -54,13 +55,20 @@ def run(gateway: Gateway, *, assemble: Assemble, announce: Callable[[Addresses],
     uvloop.run(_serve(gateway, assemble=assemble, announce=announce))
 
 
+def check_addresses(config: ServiceConfig) -> None:
+    """Raises BadConfig where a port cannot be had, to be asked before minutes of building."""
+    for port, flag in ((config.port, "--port"), (config.grpc_port, "--grpc-port")):
+        with _bound(config.host, port, flag):
+            pass
+
+
 async def _serve(
     gateway: Gateway, *, assemble: Assemble, announce: Callable[[Addresses], None]
 ) -> None:
     config = gateway.config
     if config.tls is not None:
         _check_tls(config.tls)
-    with _bound(config.host, config.port) as listener:
+    with _bound(config.host, config.port, "--port") as listener:
         http = _http_server(gateway)
         grpc_server = make_server(gateway)
         grpc_port = _add_port(grpc_server, config)
@@ -167,27 +175,29 @@ def _http_server(gateway: Gateway) -> uvicorn.Server:
 
 
 @contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def _bound(host: str, port: int, flag: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise BadConfig(_taken(host, port, "--port")) from error
+            raise BadConfig(_why_not(error, host, port, flag)) from error
         listener.listen(BACKLOG)
         yield listener
 
 
 def _add_port(server: grpc.aio.Server, config: ServiceConfig) -> int:
     address = f"{url_host(config.host)}:{config.grpc_port}"
+    with _bound(config.host, config.grpc_port, "--grpc-port"):
+        pass  # grpc logs the reason and raises without it
     try:
         if config.tls is None:
             return int(server.add_insecure_port(address))
         pair = (config.tls.key.read_bytes(), config.tls.certificate.read_bytes())
         return int(server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
     except RuntimeError as error:
-        raise BadConfig(_taken(config.host, config.grpc_port, "--grpc-port")) from error
+        raise BadConfig(f"cannot listen on {address}: {error}") from error
 
 
 def url_host(host: str) -> str:
@@ -204,5 +214,12 @@ def _check_tls(tls: TlsConfig) -> None:
         raise BadConfig(f"tls: {tls.certificate} with {tls.key} cannot be used: {error}") from error
 
 
-def _taken(host: str, port: int, flag: str) -> str:
-    return f"cannot listen on {host}:{port}, it may be in use: choose another port with {flag}"
+def _why_not(error: OSError, host: str, port: int, flag: str) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            what_to_do = f"it is in use, choose another port with {flag}"
+        case errno.EACCES:
+            what_to_do = f"low ports are not everybody's, choose another port with {flag}"
+        case _:
+            what_to_do = f"{error.strerror}, name an address of this machine with --host"
+    return f"cannot listen on {url_host(host)}:{port}: {what_to_do}"

@@ -105,7 +105,7 @@ def test_doctor_tells_why_a_backend_is_not_used(tiny_environment: Environment) -
     ("arguments", "sentence"),
     [
         (("classify", "absent.jpg"), "absent.jpg cannot be read"),
-        (("classify", __file__), "no picture"),
+        (("classify", __file__), f"{__file__}: the body is no picture"),
         (("serve", "--port", "99999"), "port"),
         (("serve", "--port", "9000"), "must differ"),
         (("serve", "--zoo", "birds"), "unknown zoo 'birds'"),

@@ -57,6 +57,20 @@ def frame(frame_id: int, image: bytes = PHOTO, **fields: object) -> pb.ClassifyS
     return pb.ClassifyStreamRequest(frame_id=frame_id, request=request)
 
 
+async def test_a_call_without_a_message_is_told_so(
+    channel: grpc.aio.Channel, gateway: FakeGateway
+) -> None:
+    """grpc shows the same end where it has refused a huge message, so the sentence has both."""
+    call = channel.stream_unary(CLASSIFY)()
+    await call.done_writing()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+
+    assert caught.value.details() == "no message came, or one of far more than 5000 bytes"
+    assert len(gateway.rejected) == 1
+
+
 def test_every_reason_has_its_number() -> None:
     """A reason added to the router and not to the contract is noticed here."""
     assert set(REASON) == set(Reason)

@@ -14,10 +14,13 @@ from threading import Event, Thread
 
 import grpc
 import httpx
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mnv4serve.client import Client
-from mnv4serve.errors import MnvError
+from mnv4serve.config import ServiceConfig
+from mnv4serve.errors import BadConfig, MnvError
+from mnv4serve.serving.local import check_addresses
 from mnv4serve.v1 import classifier_pb2_grpc
 from tests.serving.rig import jpeg
 
@@ -107,8 +110,22 @@ def test_a_taken_port_is_one_sentence_and_exit_code_1(tiny_environment: dict[str
             )
 
             assert done.returncode == 1
-            assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+            lines = done.stderr.strip().splitlines()
+            assert lines[-1] == (
+                f"error: cannot listen on 127.0.0.1:{port}: "
+                f"it is in use, choose another port with {flag}"
+            )
             assert "Traceback" not in done.stderr
+            assert "bind" not in done.stderr  # what grpc logs of its own accord
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_told_as_such(host: str) -> None:
+    """Another port would not help, so it is not what the sentence says."""
+    config = ServiceConfig(host=host, port=0, grpc_port=0)
+
+    with pytest.raises(BadConfig, match=rf"{host}:0: .*with --host"):
+        check_addresses(config)
 
 
 def test_sigterm_finishes_what_is_in_flight(
