@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mnv4serve import artifacts
 from mnv4serve.artifacts import Target, available_targets, third_party_targets
-from mnv4serve.backends import Artifact, Availability, is_simulated, probe
+from mnv4serve.backends import Artifact, Availability, has_device, is_simulated, probe
 from mnv4serve.catalog import Catalog, Variant, Zoo, open_catalog
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, ArmView, BackendName, Precision, Timing
@@ -49,6 +49,18 @@ class Host:
     def missing(self) -> tuple[Target, ...]:
         """Targets whose artifact is not there or not intact."""
         return tuple(target for target in self.targets if self._find(target) is None)
+
+    def require(self, pool: PoolConfig) -> None:
+        """Raise BackendUnavailable where no backend of a pool finds its device, saying why each."""
+        simulated = is_simulated(pool.device)
+        known = [
+            found
+            for found in self.availabilities
+            if found.backend in pool.backends
+            and all(is_simulated(there) == simulated for there in found.devices)
+        ]
+        if known and not any(has_device(found, pool.device) for found in known):
+            raise BackendUnavailable(pool.label, "; ".join(_lacking(found) for found in known))
 
     def loadable(self, pool: PoolConfig) -> tuple[Candidate, ...]:
         """The pool's arms whose artifacts are there and intact.
@@ -109,6 +121,11 @@ def survey(config: ServiceConfig, *, catalog: Catalog | None = None) -> Host:
         if not artifacts.unfit(zoo, target)
     )
     return Host(catalog, zoo_name, zoo, config.state_dir, availabilities, tuple(targets))
+
+
+def _lacking(found: Availability) -> str:
+    there = ", ".join(found.devices) or "no device"
+    return f"{found.backend}: {f'it finds {there}' if found.available else found.reason}"
 
 
 def _emulated(target: Target, device: str) -> bool:

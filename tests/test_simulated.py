@@ -50,14 +50,22 @@ def test_a_real_device_is_never_replaced(tmp_path: Path) -> None:
 def test_a_device_that_is_missing_leaves_the_others_serving(
     tiny_models: Path, tiny_state: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The service starts with the pools that can be opened and says which one was left out."""
+    """The service starts with the pools that can be opened; which was left out is said first."""
+    said_before: list[int] = []
     pools = (PoolConfig(slots=1, threads=1, backends=(BackendName.ONNX,)), REAL)
     config = ServiceConfig(models=tiny_models, state_dir=tiny_state, pools=pools)
 
-    assembled = assemble(survey(config), config, metrics=Metrics())
+    assembled = assemble(
+        survey(config),
+        config,
+        metrics=Metrics(),
+        progress=lambda *_: said_before.append(len(caplog.records)),
+    )
 
     for pool in assembled.pools:
         pool.close()
     assert [pool.routing.device for pool in assembled.pools] == ["cpu"]
     assert [record.message for record in caplog.records] == ["pool_left_out"]
     assert vars(caplog.records[0])["pool"] == "edgetpu:0"
+    assert "libedgetpu" in vars(caplog.records[0])["reason"]
+    assert set(said_before) == {1}

@@ -138,6 +138,18 @@ def is_simulated(device: str) -> bool:
     return device.partition(":")[2].startswith("simulated")
 
 
+def has_device(found: Availability, device: str) -> bool:
+    """Whether a device is there; `cuda` alone is the first one, `edgetpu:1` the second found."""
+    kind, _, wanted = device.partition(":")
+    same = [there for there in found.devices if there.partition(":")[0] == kind]
+    if device in same or not wanted:
+        return bool(same)
+    if is_simulated(device):  # which of their links there are is known when one is opened
+        return any(is_simulated(there) for there in same)
+    counted = kind == BackendName.EDGETPU and wanted.isdigit()
+    return counted and int(wanted) < len(same)
+
+
 def probe(backend: BackendName, *, simulated: bool = False) -> Availability:
     """What this machine offers a backend, found without loading an artifact."""
     match backend:

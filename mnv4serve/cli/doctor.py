@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from mnv4serve.backends import Availability, is_simulated, probe
+from mnv4serve.backends import Availability, has_device, is_simulated, probe
 from mnv4serve.backends.edgetpu_heat import Heat, heats
 from mnv4serve.cli.options import AsJson, Backend, ConfigFile, configure, print_json, stdout
 from mnv4serve.config import PoolConfig, ServiceConfig
@@ -58,7 +58,7 @@ def diagnose(settings: ServiceConfig, name: BackendName) -> Diagnosis:
 
 def judge(found: Availability, named: Sequence[PoolConfig]) -> Diagnosis:
     """Which of the pools that name a backend can have it, and why none where that is so."""
-    using = tuple(pool.label for pool in named if _has(found, pool.device))
+    using = tuple(pool.label for pool in named if has_device(found, pool.device))
     if using:
         return Diagnosis(found, using, "")
     if not found.available:
@@ -68,11 +68,6 @@ def judge(found: Availability, named: Sequence[PoolConfig]) -> Diagnosis:
         return Diagnosis(found, (), f"the configuration wants {wanted}, here is {there}")
     example = f"{{device: {found.devices[0]!r}, backends: [{found.backend}]}}"
     return Diagnosis(found, (), f"no pool names it: add {example} to `pools`")
-
-
-def _has(found: Availability, device: str) -> bool:
-    """Whether a device is there; `cuda` alone is the first one, and so with the others."""
-    return any(device in (there, there.partition(":")[0]) for there in found.devices)
 
 
 def _table(diagnoses: Sequence[Diagnosis]) -> Table:

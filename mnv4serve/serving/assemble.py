@@ -1,13 +1,14 @@
 """From configuration to pools that are loaded, warm and measured."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
 
-from mnv4serve.backends import Backend, open_backend, thermometer
+from mnv4serve.backends import Backend, holds_one_model, open_backend, thermometer
 from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import Arm, ArmView
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable
@@ -49,12 +50,14 @@ def assemble(
     lock = Lock()
     opened: list[_Opened] = []
     refused: list[ArtifactMissing | BackendUnavailable] = []
-    for pool in config.pools:
-        try:
+    reached: list[PoolConfig] = []
+    for pool in config.pools:  # all of them, before measuring the first one takes its time
+        with _left_out(pool, refused):
+            _reach(host, pool)
+            reached.append(pool)
+    for pool in reached:
+        with _left_out(pool, refused):
             opened.append(_open(host, config, pool, lock=lock, progress=progress, only=only))
-        except (ArtifactMissing, BackendUnavailable) as error:
-            logger.warning("pool_left_out", extra={"pool": pool.label, "reason": str(error)})
-            refused.append(error)
     if not opened:
         raise refused[0]
     for one in opened:
@@ -64,6 +67,26 @@ def assemble(
     views = tuple(view for one in opened for view in one.views)
     profiles = tuple(one.profile for one in opened)
     return Assembled(tuple(one.pool for one in opened), views, decode, lock, profiles)
+
+
+@contextmanager
+def _left_out(
+    pool: PoolConfig, refused: list[ArtifactMissing | BackendUnavailable]
+) -> Iterator[None]:
+    """Go on without a pool whose device or artifacts are not there, and say so."""
+    try:
+        yield
+    except (ArtifactMissing, BackendUnavailable) as error:
+        logger.warning("pool_left_out", extra={"pool": pool.label, "reason": str(error)})
+        refused.append(error)
+
+
+def _reach(host: Host, pool: PoolConfig) -> None:
+    """Raise where a device is missing; one that somebody else may hold is opened to find out."""
+    host.require(pool)
+    first = host.loadable(pool)[0]
+    if holds_one_model(first.artifact.backend):
+        open_backend(first.artifact, device=first.device, slots=1, threads=1).close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from mnv4serve.backends import Availability
+from mnv4serve.backends import Availability, has_device
 from mnv4serve.backends.edgetpu_heat import Heat
 from mnv4serve.cli.doctor import _hot, _table, judge
 from mnv4serve.config import PoolConfig
@@ -90,3 +91,34 @@ def test_a_hot_card_is_told_with_what_it_costs() -> None:
     assert _hot("edgetpu:/dev/apex_0", card) == "edgetpu:/dev/apex_0 (61 °C)"
     assert _hot("edgetpu:/dev/apex_1", card).endswith("(91 °C, at 25% of its clock for heat)")
     assert _hot("cpu", card) == "cpu"
+
+
+STICKS = ("edgetpu:/sys/bus/usb/devices/2-1", "edgetpu:/dev/apex_0")
+
+
+@pytest.mark.parametrize(
+    ("device", "there"),
+    [
+        ("edgetpu", True),
+        ("edgetpu:1", True),
+        ("edgetpu:/dev/apex_0", True),
+        ("edgetpu:2", False),
+        ("edgetpu:/dev/apex_1", False),
+        ("edgetpu:simulated-usb3", False),
+        ("cuda:0", False),
+        ("cpu", False),
+    ],
+)
+def test_a_device_is_there_by_path_by_number_or_as_the_first(device: str, there: bool) -> None:  # noqa: FBT001
+    """As opening it would decide; a simulated one never stands in for a real one."""
+    found = Availability(
+        BackendName.EDGETPU, available=True, runtime="", devices=STICKS, precisions=()
+    )
+
+    assert has_device(found, device) is there
+
+
+def test_gpus_are_counted_as_they_are_named() -> None:
+    """A GPU that is hidden leaves a gap in the numbers, so counting would find another one."""
+    assert has_device(GPU, "cuda:1")
+    assert not has_device(replace(GPU, devices=("cuda:1",)), "cuda:0")
