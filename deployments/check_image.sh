@@ -5,7 +5,13 @@ ip link set lo up
 writable=$($ENTER sh -c 'for place in / /opt /home/mnv4serve /usr/lib; do touch $place/x 2>&- && echo $place; done; true')
 test -z "$writable" || { echo "writable: $writable" >&2; exit 1; }
 echo "user $($ENTER id -u), no new file anywhere but in the state folder and /tmp"
-$ENTER python -c 'from importlib.util import find_spec as f; print("torch:", "installed" if f("torch") else "not installed")'
+$ENTER python - <<'PYTHON'
+from importlib.metadata import PackageNotFoundError, version
+try:
+    print("torch", version("torch"), "(for a GPU: +cpu is this machine's substitution)")
+except PackageNotFoundError:
+    print("no torch")
+PYTHON
 $ENTER $START &
 server=$!
 begin=$(date +%s)

@@ -1,6 +1,6 @@
 """Run the steps of a Dockerfile's target once, where there is no Docker.
 
-    sudo python deployments/try_dockerfile.py cpu [--check] [--keep FOLDER] [-- COMMAND...]
+    sudo python deployments/try_dockerfile.py cpu ray [--check] [--keep FOLDER] [-- COMMAND...]
 
 Each stage gets an overlay over this machine's own root, so that nothing is written outside of the
 work folder, a file system in a file; then COMMAND runs in the finished image. This machine has to
@@ -57,8 +57,8 @@ def instructions(text: str) -> list[tuple[str, str]]:
     return [(word.upper(), rest.strip()) for word, _, rest in pairs]
 
 
-def needed(steps: list[tuple[str, str]], target: str) -> set[str]:
-    """The stages that a target is made of."""
+def needed(steps: list[tuple[str, str]], targets: Sequence[str]) -> set[str]:
+    """The stages that targets are made of."""
     uses: dict[str, set[str]] = {}
     current = ""
     for word, rest in steps:
@@ -67,9 +67,10 @@ def needed(steps: list[tuple[str, str]], target: str) -> set[str]:
             uses[current] = {base}
         elif word == "COPY" and (found := re.search(r"--from=(\S+)", rest)):
             uses[current].add(found[1])
-    if target not in uses:
-        raise SystemExit(f"there is no target {target}; there are {', '.join(uses)}")
-    wanted, queue = set(), [target]
+    for target in targets:
+        if target not in uses:
+            raise SystemExit(f"there is no target {target}; there are {', '.join(uses)}")
+    wanted, queue = set(), list(targets)
     while queue:
         name = queue.pop()
         if name in uses and name not in wanted:
@@ -122,10 +123,10 @@ def enter(stage: Stage, command: Sequence[str], *, user: str) -> None:
 def check(image: Stage) -> None:
     """Start a finished image as in production; it has its own network, so its ports are free."""
     mount, before = mounts(image, writable=False)
-    state = image.upper.parent / "volume"
+    state = image.upper.parent / f"{image.name}.volume"
     shutil.copytree(image.upper / STATE.lstrip("/"), state)
     subprocess.run(["chown", "-R", f"{image.user}:{image.user}", str(state)], check=True)
-    enter_script = image.upper.parent / "enter"
+    enter_script = image.upper.parent / f"{image.name}.enter"
     prefix = shlex.join(inside(image, mount, user=f"{image.user}:{image.user}"))
     enter_script.write_text(f'#!/bin/sh\nexec {prefix} "$@"\n', encoding="utf-8")
     enter_script.chmod(0o755)
@@ -225,10 +226,10 @@ def begun(rest: str, stages: dict[str, Stage], folder: Path) -> Stage:
     return replace(below, name=name, lower=lower, upper=upper, env=dict(below.env))
 
 
-def make(target: str, folder: Path, arguments: Mapping[str, str]) -> Stage:
-    """Every stage that the target needs, in the file's order."""
+def make(targets: Sequence[str], folder: Path, arguments: Mapping[str, str]) -> list[Stage]:
+    """Every stage that the targets need, once and in the file's order."""
     steps = instructions(DOCKERFILE.read_text(encoding="utf-8"))
-    wanted = needed(steps, target)
+    wanted = needed(steps, targets)
     stages: dict[str, Stage] = {}
     stage: Stage | None = None
     for word, rest in steps:
@@ -242,7 +243,7 @@ def make(target: str, folder: Path, arguments: Mapping[str, str]) -> Stage:
             step(stage, word, rest, stages)
             if word == "ARG" and (name := rest.partition("=")[0]) in arguments:
                 stage.env[name] = arguments[name]
-    return stages[target]
+    return [stages[target] for target in targets]
 
 
 @contextmanager
@@ -264,16 +265,11 @@ def work_folder(keep: Path | None) -> Iterator[Path]:
             folder.rmdir()
 
 
-def try_target(target: str, folder: Path, *, command: Sequence[str], checked: bool) -> None:
-    """Make a target, say what it weighs, and run what is asked for."""
-    with ExitStack() as stack:
-        arguments: dict[str, str] = {}
-        if target == CORAL:
-            sys.stderr.write("Google's compiler and libedgetpu: stand-ins, see stand_ins.py\n")
-            arguments = stack.enter_context(stand_ins(folder / "stand-ins"))
-        image = make(target, folder, arguments)
+def try_image(image: Stage, *, command: Sequence[str], checked: bool) -> None:
+    """Say what an image weighs, and run what is asked for."""
     for line in sizes(image):
         sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
     if command or checked:
         # this machine's Python may lie in a folder that only root enters
         above = [str(folder) for folder in Path(sys.executable).resolve().parents]
@@ -286,13 +282,19 @@ def try_target(target: str, folder: Path, *, command: Sequence[str], checked: bo
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("target")
-    flags.add_argument("--check", action="store_true", help="start it as in production")
+    flags.add_argument("targets", nargs="+")
+    flags.add_argument("--check", action="store_true", help="start each as in production")
     flags.add_argument("--keep", type=Path, help="work in this folder and leave it")
     own, _, command = " ".join(map(shlex.quote, sys.argv[1:])).partition(" -- ")
     options = flags.parse_args(shlex.split(own))
-    with work_folder(options.keep) as folder:
-        try_target(options.target, folder, command=shlex.split(command), checked=options.check)
+    with ExitStack() as stack:
+        folder = stack.enter_context(work_folder(options.keep))
+        arguments: dict[str, str] = {}
+        if CORAL in options.targets:
+            sys.stderr.write("Google's compiler and libedgetpu: stand-ins, see stand_ins.py\n")
+            arguments = stack.enter_context(stand_ins(folder / "stand-ins"))
+        for image in make(options.targets, folder, arguments):
+            try_image(image, command=shlex.split(command), checked=options.check)
 
 
 if __name__ == "__main__":

@@ -1,56 +1,32 @@
 """Every overlay renders, fits its schema and agrees with the code."""
 
-import functools
-import json
-import shutil
-import subprocess
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mnv4serve.config import ServiceConfig
-from mnv4serve.serving.cluster import PREFERRED, REQUIRED, SERVICER_FUNCTIONS
+from mnv4serve import __version__
+from mnv4serve.config import ServiceConfig, load_config
+from tests.deployments.exported import exported
+from tests.deployments.manifests import (
+    DEPLOYMENTS,
+    LOCAL,
+    RAY,
+    ROOT,
+    all_of_kind,
+    containers,
+    environment_of_image,
+    of_kind,
+    pods,
+    rendered,
+    within,
+)
 
-ROOT = Path(__file__).parents[2]
-DEPLOYMENTS = ROOT / "deployments"
-SCHEMA = ROOT.parent / "shared" / "data" / "schemas" / "rayservice-v1.openapi.json"
-LOCAL = [f"kubernetes/overlays/{name}" for name in ("cpu", "edge")]
-RAY = [f"kuberay/overlays/{name}" for name in ("cpu", "gpu", "coral")]
 CUSTOM = {"RayService", "NodeFeatureRule"}
-
-
-@functools.cache
-def _rendered(overlay: str) -> tuple[dict[str, Any], ...]:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed, which renders the overlays")
-    text = subprocess.run(
-        [kubectl, "kustomize", str(DEPLOYMENTS / overlay)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return tuple(yaml.safe_load_all(text))
-
-
-def _of_kind(overlay: str, kind: str) -> dict[str, Any]:
-    (found,) = (one for one in _rendered(overlay) if one["kind"] == kind)
-    return found
-
-
-def _pods(node: object) -> Iterator[dict[str, Any]]:
-    """Every pod specification within a manifest."""
-    if isinstance(node, dict):
-        if "containers" in node:
-            yield node
-        for child in node.values():
-            yield from _pods(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _pods(child)
+STATE = "/var/lib/mnv4serve"
 
 
 @pytest.mark.parametrize("overlay", [*LOCAL, *RAY])
@@ -58,90 +34,150 @@ def test_an_overlay_fits_the_schemas_of_kubernetes(overlay: str) -> None:
     """Every resource of Kubernetes' own is valid, unknown fields included."""
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is missing")
 
-    for resource in _rendered(overlay):
+    for resource in rendered(overlay):
         if resource["kind"] not in CUSTOM:
             validate.validate(resource, "1.34", strict=True)
 
 
-@pytest.mark.parametrize("overlay", RAY)
-def test_a_ray_service_fits_kuberays_schema(overlay: str) -> None:
-    """The RayService is what KubeRay's operator takes."""
-    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is missing")
-    if not SCHEMA.exists():
-        pytest.skip(f"{SCHEMA.name} is not there: KubeRay's schema is not part of this repository")
-
-    jsonschema.validate(_of_kind(overlay, "RayService"), json.loads(SCHEMA.read_text()))
-
-
-@pytest.mark.parametrize("overlay", RAY)
-def test_the_application_of_a_ray_service_is_ours(overlay: str) -> None:
-    """Builder, services, ports and configuration keys exist in the code."""
-    serve = yaml.safe_load(_of_kind(overlay, "RayService")["spec"]["serveConfigV2"])
-    (application,) = serve["applications"]
-
-    config = ServiceConfig.model_validate(application["args"])
-
-    assert config.engine == "ray"
-    assert application["import_path"] == "mnv4serve.serving.app:build_app"
-    assert serve["grpc_options"]["grpc_servicer_functions"] == list(SERVICER_FUNCTIONS)
-    assert serve["http_options"]["port"] == config.port
-    assert serve["grpc_options"]["port"] == config.grpc_port
-
-
-def test_the_serve_configuration_is_ours() -> None:
-    """deployments/ray-serve.yaml names the builder and keys that there are."""
-    serve = yaml.safe_load((DEPLOYMENTS / "ray-serve.yaml").read_text(encoding="utf-8"))
-    (application,) = serve["applications"]
-
-    assert ServiceConfig.model_validate(application["args"]).engine == "ray"
-    assert serve["grpc_options"]["grpc_servicer_functions"] == list(SERVICER_FUNCTIONS)
-
-
-@pytest.mark.parametrize("overlay", RAY)
-def test_every_ray_pod_has_the_switches(overlay: str) -> None:
-    """Head and all workers carry the same switches, as the code would set them."""
-    service = _of_kind(overlay, "RayService")
-    for pod in _pods(service):
-        env = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
-        assert REQUIRED.items() <= env.items()
-        assert all(env[name] == value for name, value in PREFERRED.items() if name in env)
-        ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
-        assert (ports["serve"], ports["serve-grpc"]) == (8000, 9000)
-
-
-@pytest.mark.parametrize("overlay", RAY)
-def test_the_ray_cluster_is_closed(overlay: str) -> None:
-    """Tokens are asked for and come from a secret; the dashboard stays on its own host."""
-    cluster = _of_kind(overlay, "RayService")["spec"]["rayClusterConfig"]
-
-    assert cluster["authOptions"]["mode"] == "token"
-    assert "secretName" in cluster["authOptions"]
-    assert cluster["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
+@pytest.mark.parametrize("overlay", [*LOCAL, *RAY])
+def test_every_pod_is_locked_down(overlay: str) -> None:
+    """No root, nothing writable but volumes, limits on all, no variables made of service names."""
+    for pod in pods(list(rendered(overlay))):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["enableServiceLinks"] is False
+        assert pod["automountServiceAccountToken"] is False
+        for container in containers(pod):
+            locked = container["securityContext"]
+            assert locked["allowPrivilegeEscalation"] is False
+            assert locked["readOnlyRootFilesystem"] is True
+            assert locked["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
 
 
 @pytest.mark.parametrize("overlay", [*LOCAL, *RAY])
-def test_every_pod_is_locked_down(overlay: str) -> None:
-    """No root, no new privileges, limits on everything, no variables made of service names."""
-    for resource in _rendered(overlay):
-        for pod in _pods(resource):
-            assert pod["securityContext"]["runAsNonRoot"] is True
-            assert pod["enableServiceLinks"] is False
-            for container in pod["containers"]:
-                assert container["securityContext"]["allowPrivilegeEscalation"] is False
-                assert container["resources"]["limits"]
+def test_nothing_selects_pods_of_others(overlay: str) -> None:
+    """Policies, budgets and Services name our pods: an empty selector means the whole namespace."""
+    templates = [owner["metadata"]["labels"] for owner, _ in _templates(overlay)]
+    # The operator adds these to the pods that it makes.
+    made = [labels | {"ray.io/node-type": kind} for labels in templates for kind in ("worker", "")]
+
+    for resource in rendered(overlay):
+        selector = _selector(resource)
+        if selector is not None:
+            assert selector, f"{resource['kind']} selects everything"
+            assert any(selector.items() <= labels.items() for labels in made), selector
+
+
+def _templates(overlay: str) -> list[tuple[dict[str, Any], Any]]:
+    return [(template, pod) for _, template in within(list(rendered(overlay)), "template")
+            for pod in pods(template)]  # fmt: skip
+
+
+def _selector(resource: Mapping[str, Any]) -> Mapping[str, str] | None:
+    match resource["kind"]:
+        case "NetworkPolicy":
+            return resource["spec"]["podSelector"].get("matchLabels", {})  # type: ignore[no-any-return]
+        case "PodDisruptionBudget" | "Deployment" | "StatefulSet":
+            return resource["spec"]["selector"].get("matchLabels", {})  # type: ignore[no-any-return]
+        case "Service":
+            return resource["spec"]["selector"]  # type: ignore[no-any-return]
+        case _:
+            return None
+
+
+@pytest.mark.parametrize("overlay", [*LOCAL, *RAY])
+def test_our_images_are_targets_of_the_dockerfile(overlay: str) -> None:
+    """Each is `mnv4serve:VERSION-TARGET`, as the Dockerfile's first lines name them."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^FROM runtime AS (\S+)$", text, re.MULTILINE))
+
+    for pod in pods(list(rendered(overlay))):
+        for container in containers(pod):
+            name, _, tag = container["image"].partition(":")
+            if name == "redis":
+                continue
+            version, _, target = tag.partition("-")
+            assert (name, version) == ("mnv4serve", __version__)
+            assert target in targets
+            assert f"--target {target} " in text
+            assert f"mnv4serve:{tag} " in text
+
+
+@pytest.mark.parametrize("overlay", [*LOCAL, *RAY])
+def test_the_state_folder_is_filled_from_the_image_and_writable(overlay: str) -> None:
+    """What is built in is copied to a volume, which lies where the image looks for it."""
+    assert environment_of_image()["MNV4SERVE_STATE_DIR"] == STATE
+    for pod in pods(list(rendered(overlay))):
+        served = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+        for preparing in pod.get("initContainers", []):
+            (state,) = (m for m in preparing["volumeMounts"] if m["name"] == "state")
+            assert f"{STATE}/. {state['mountPath']}/" in " ".join(preparing["command"])
+            assert preparing["image"] == pod["containers"][0]["image"]
+            assert STATE in served
 
 
 @pytest.mark.parametrize("overlay", LOCAL)
-def test_ports_probes_and_configuration_agree(overlay: str) -> None:
+def test_ports_probes_and_configuration_agree(overlay: str, tmp_path: Path) -> None:
     """What is probed and published is what the configuration makes the service listen on."""
-    container = next(_pods(_of_kind(overlay, "Deployment")))["containers"][0]
-    written = _of_kind(overlay, "ConfigMap")["data"]["config.yaml"]
+    pod = next(pods(of_kind(overlay, "Deployment")))
+    container = pod["containers"][0]
+    written = tmp_path / "config.yaml"
+    written.write_text(of_kind(overlay, "ConfigMap")["data"]["config.yaml"], encoding="utf-8")
+    image = environment_of_image() | {one["name"]: one["value"] for one in container["env"]}
 
-    config = ServiceConfig.model_validate(yaml.safe_load(written))
+    config = load_config(file=written, flags={}, environment=image)
 
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"http": config.port, "grpc": config.grpc_port}
+    assert (config.host, str(config.state_dir)) == ("0.0.0.0", STATE)
+    for service in all_of_kind(overlay, "Service"):
+        assert all(ports[port["targetPort"]] == port["port"] for port in service["spec"]["ports"])
+    assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-    grace_s = next(_pods(_of_kind(overlay, "Deployment")))["terminationGracePeriodSeconds"]
-    assert grace_s > config.drain_delay_s + config.drain_timeout_s
+    assert pod["terminationGracePeriodSeconds"] > config.drain_delay_s + config.drain_timeout_s
+
+
+@pytest.mark.parametrize("overlay", LOCAL)
+def test_cores_are_whole_and_granted(overlay: str) -> None:
+    """Requested and limited alike, so that a static CPU manager gives them to the pod alone."""
+    resources = next(pods(of_kind(overlay, "Deployment")))["containers"][0]["resources"]
+
+    assert resources["requests"] == resources["limits"]
+    assert resources["limits"]["cpu"].isdigit()
+
+
+def test_the_autoscaler_asks_for_our_metrics() -> None:
+    """Each pod metric is made by the adapter's rules from one that the service exports."""
+    scaler = of_kind(LOCAL[0], "HorizontalPodAutoscaler")
+    asked = {one["pods"]["metric"]["name"] for one in scaler["spec"]["metrics"] if "pods" in one}
+    adapter = yaml.safe_load((DEPLOYMENTS / "monitoring" / "adapter.yaml").read_text("utf-8"))
+    made = {rule["name"]["as"]: rule["seriesQuery"].partition("{")[0] for rule in adapter["rules"]}
+
+    assert asked == made.keys()
+    assert set(made.values()) <= exported()
+    assert "replicas" not in of_kind(LOCAL[0], "Deployment")["spec"]
+
+
+def test_a_coral_device_is_known_in_every_guise() -> None:
+    """USB before and after its firmware is loaded, PCIe; the label is what pods ask for."""
+    rule = of_kind(LOCAL[1], "NodeFeatureRule")
+    asked = [ids for _, ids in within(rule, "matchExpressions")]
+    ids = [(one["vendor"]["value"][0], one["device"]["value"][0]) for one in asked]
+    pod = next(pods(of_kind(LOCAL[1], "Deployment")))
+
+    assert sorted(ids) == [("18d1", "9302"), ("1a6e", "089a"), ("1ac1", "089a")]
+    assert pod["nodeSelector"] == rule["spec"]["rules"][0]["labels"]
+
+
+def test_the_pools_of_the_edge_are_ours() -> None:
+    """The environment that makes the Edge TPU a pool is a configuration."""
+    container = next(pods(of_kind(LOCAL[1], "Deployment")))["containers"][0]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    environment.pop("MNV4SERVE_CONFIG")
+
+    config: ServiceConfig = load_config(file=None, flags={}, environment=environment)
+
+    assert [pool.device for pool in config.pools] == ["cpu", "edgetpu:0"]
+    assert container["resources"]["limits"]["squat.ai/coral"] == "1"

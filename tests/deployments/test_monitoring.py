@@ -9,26 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mnv4serve.domain import Outcome
-from mnv4serve.metrics import Metrics, PrometheusSink
-from tests.test_metrics import served
+from tests.deployments.exported import exported
 
 FOLDER = Path(__file__).parents[2] / "deployments" / "monitoring"
 RULES = FOLDER / "rules.yaml"
 DASHBOARD = FOLDER / "grafana" / "mnv4serve.json"
 NAME = re.compile(r"\bmnv4serve_\w+")
-
-
-def _exported() -> set[str]:
-    metrics = Metrics()
-    metrics.describe_build(version="1", zoo="z", engine="local")
-    metrics.watch_device(
-        "cpu", queue_depth=lambda: 0.0, slowdown=lambda: 1.0, up=lambda: 1.0, simulated=False
-    )
-    metrics.observe(served(Outcome.ON_TIME))
-    metrics.observe(served(Outcome.REFUSED, plan=None, stages=None, refused_reason="busy"))
-    assert isinstance(metrics.sink, PrometheusSink)
-    return {sample.name for family in metrics.sink.registry.collect() for sample in family.samples}
 
 
 def _expressions() -> dict[str, str]:
@@ -50,7 +36,7 @@ def _expressions() -> dict[str, str]:
 @pytest.mark.parametrize(("name", "expression"), _expressions().items())
 def test_what_is_asked_for_is_exported(name: str, expression: str) -> None:
     """Every metric in a rule or a panel is one that the service has."""
-    unknown = set(NAME.findall(expression)) - _exported()
+    unknown = set(NAME.findall(expression)) - exported()
 
     assert not unknown, f"{name} asks for {unknown}"
 
