@@ -44,6 +44,8 @@ class Demand:
     def __post_init__(self) -> None:
         if not 0.0 < self.target < 1.0:
             raise BadConfig(f"a target of {self.target:g}: it must lie between 0 and 1")
+        if not 0.0 <= self.accuracy < 1.0:
+            raise BadConfig(f"an accuracy of {self.accuracy:g}: it must lie in [0, 1)")
         needed = math.ceil(math.log(1.0 - CONFIDENCE) / math.log(self.target))
         if self.scenario.requests < needed:
             raise BadConfig(

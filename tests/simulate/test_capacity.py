@@ -76,6 +76,13 @@ def test_a_target_lies_between_zero_and_one(target: float) -> None:
         demand(target=target)
 
 
+@pytest.mark.parametrize("accuracy", [1.0, 5.0, -0.1, float("nan")])
+def test_an_accuracy_that_cannot_be_is_refused_before_anything_is_tried(accuracy: float) -> None:
+    """80 would be a percentage, and no fleet however large would do."""
+    with pytest.raises(BadConfig, match=r"an accuracy of .*: it must lie in \[0, 1\)"):
+        demand(accuracy=accuracy)
+
+
 def test_too_few_requests_cannot_show_a_target() -> None:
     """The sentence names how many can."""
     with pytest.raises(BadConfig, match="ask for 2995 at least"):
