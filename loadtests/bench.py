@@ -46,7 +46,11 @@ def under_load(server: Server, folder: str | None, *, seconds: float) -> dict[st
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="python -m loadtests.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--quick", action="store_true", help="a minute instead of several")
     flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
     options, others = flags.parse_known_args()

@@ -128,7 +128,11 @@ def report(name: str, measure: Callable[[], int], rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.decision_time",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--rounds", type=int, default=5000)
     rounds = parser.parse_args().rounds
     generator = random.Random(1)

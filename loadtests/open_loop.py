@@ -136,7 +136,11 @@ async def _connected(options: argparse.Namespace) -> Client:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="python -m loadtests.open_loop",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--host", default="127.0.0.1")
     flags.add_argument("--port", type=int, default=8000)
     flags.add_argument("--grpc-port", type=int, default=9000)

@@ -213,7 +213,11 @@ def show(found: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="python -m loadtests.overhead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--variant", default="conv_small@224")
     flags.add_argument("--backend", default="cpu")
     flags.add_argument("--budget-ms", type=float, default=TIGHT_MS)

@@ -34,7 +34,11 @@ def application(bare: Bare, arm_id: str) -> Starlette:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="python -m loadtests.plain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--port", type=int, required=True)
     flags.add_argument("--arm", required=True)
     flags.add_argument("--threads", type=int, default=1)

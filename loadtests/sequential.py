@@ -59,7 +59,11 @@ def show(protocol: str, found: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="python -m loadtests.sequential",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--host", default="127.0.0.1")
     flags.add_argument("--port", type=int, default=8000)
     flags.add_argument("--grpc-port", type=int, default=9000)

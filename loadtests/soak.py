@@ -182,7 +182,11 @@ async def _settled_files(server: Server) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="python -m loadtests.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--requests", type=int, default=10_000)
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")

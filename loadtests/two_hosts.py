@@ -177,7 +177,11 @@ def serve(environment: Mapping[str, str], folder: Path) -> subprocess.Popen[byte
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = argparse.ArgumentParser(
+        prog="python -m loadtests.two_hosts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     flags.add_argument("--cut-s", type=float, default=4.0)
     options = flags.parse_args(arguments)
     environment = dict(os.environ)
