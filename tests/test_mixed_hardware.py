@@ -104,6 +104,7 @@ def test_a_simulated_device_is_held_against_its_model(slow: float, holds: bool) 
     one = findings.check(CHIP.arm, (1.0, 8.0), staying=staying, switching=switching)
 
     assert one.device_error == pytest.approx(slow - 1.0)
+    assert findings.all_p90([one]) == one.total_p90 == 0.0
     assert page.holds(page.Found("", {}, [], [one], [])) is holds
 
 

@@ -18,6 +18,7 @@ from loadtests.mixed_hardware.findings import (
     Check,
     Line,
     Standing,
+    all_p90,
     lines,
 )
 from loadtests.peers.page import STYLE
@@ -50,10 +51,8 @@ class Found:
 
 def holds(found: Found) -> bool:
     """Whether every simulated arm keeps to its model, and the router's predictions for it hold."""
-    return all(
-        one.device_error <= DEVICE_LIMIT and one.total_p90 <= PREDICTION_LIMIT
-        for one in found.checks
-    )
+    kept = all(one.device_error <= DEVICE_LIMIT for one in found.checks)
+    return kept and all_p90(found.checks) <= PREDICTION_LIMIT
 
 
 def tables(found: Found) -> list[Table]:
@@ -66,7 +65,8 @@ def tables(found: Found) -> list[Table]:
     if found.checks:
         title = (
             f"The simulated device beside its model (limit {DEVICE_LIMIT:.0%}) and beside the "
-            f"router's prediction of the whole latency (limit {PREDICTION_LIMIT:.0%} at p90)"
+            f"router's prediction of the whole latency: {all_p90(found.checks):.1%} off at p90 "
+            f"over all answers (limit {PREDICTION_LIMIT:.0%})"
         )
         made.append((title, CHECK_COLUMNS, [_check(one) for one in found.checks]))
     return made
