@@ -24,7 +24,8 @@ from mnv4serve.evaluation import Score, labelled_files
 from mnv4serve.images import decode, read_header
 from mnv4serve.significance import loss_bound
 
-BACKENDS = (BackendName.CPU, BackendName.ONNX, BackendName.LITERT)
+BACKENDS = (BackendName.CPU, BackendName.ONNX, BackendName.LITERT, BackendName.CUDA)
+"""Whose artifacts are certified where this machine can run them; others are held to the first."""
 BATCH = 8
 LARGEST_LOSS = 0.01
 

@@ -17,11 +17,14 @@ psutil = pytest.importorskip("psutil", reason="psutil is not installed")
 import torch  # noqa: E402
 
 from mnv4serve.artifacts import Target  # noqa: E402
+from mnv4serve.backends import probe  # noqa: E402
 from mnv4serve.backends.cuda import CudaBackend  # noqa: E402
 from mnv4serve.backends.cuda_buckets import BUCKETS  # noqa: E402
 from mnv4serve.backends.cuda_runtime import CACHE  # noqa: E402
 from mnv4serve.backends.onnx import OnnxBackend  # noqa: E402
-from mnv4serve.build.verify import Evidence, deviation  # noqa: E402
+from mnv4serve.build.rounding import targets_of  # noqa: E402
+from mnv4serve.build.verify import Evidence, deviation, device_for  # noqa: E402
+from mnv4serve.catalog import open_catalog  # noqa: E402
 from mnv4serve.domain import BackendName, Precision  # noqa: E402
 from mnv4serve.errors import BackendUnavailable  # noqa: E402
 from mnv4serve.profiler.timing import QUICK, measure, summarise  # noqa: E402
@@ -53,6 +56,17 @@ def test_logits_equal_the_reference(
             assert found <= allowed
             worst = max(found, findings.deviations.get(target, (0.0, 0.0))[0])
             findings.deviations[target] = (worst, allowed)
+
+
+def test_its_arms_can_be_given_an_accuracy(device: str) -> None:
+    """`mnv4serve certify` judges every precision of the GPU, on the GPU."""
+    _, zoo = open_catalog(None, Path("none"), None).zoo()
+
+    judged = targets_of(zoo.variants[0])
+
+    halves = probe(BackendName.CUDA).precisions
+    assert {t.precision for t in judged if t.backend is BackendName.CUDA} == set(halves)
+    assert device_for(BackendName.CUDA) == device
 
 
 def test_every_slot_has_a_graph_for_every_bucket(target: Target, opened: Open) -> None:
