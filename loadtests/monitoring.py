@@ -1,4 +1,4 @@
-"""A real Prometheus on a real run: every panel of the dashboard has to show something.
+"""A real Prometheus on a real run: every panel and every rule has to have something to go by.
 
     python -m loadtests.monitoring [--engine ray]
 
@@ -7,6 +7,7 @@ Needs `prometheus` on PATH (Debian: apt install prometheus).
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,15 +28,18 @@ from loadtests.blocking import HttpClient
 from loadtests.servers import HOST, free_port, our_server
 
 MONITORING = Path(__file__).parents[1] / "deployments" / "monitoring"
+RULES = MONITORING / "rules.yaml"
 DASHBOARD = MONITORING / "grafana" / "mnv4serve.json"
 SCRAPE_S = 1
+RATE_INTERVAL = "25s"  # nodes of Ray pass on what they were told every 10 s
+THRESHOLD = re.compile(r"\s(?:[<>]|==)\s.*")
 
 
 def configuration(folder: Path, targets: dict[str, int]) -> Path:
     """The shipped scrape configuration and rules, pointed at these ports."""
     config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text(encoding="utf-8"))
     config["global"] = {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}
-    config["rule_files"] = [str(MONITORING / "rules.yaml")]
+    config["rule_files"] = [str(RULES)]
     config["scrape_configs"][0]["static_configs"] = [
         {"targets": [f"{HOST}:{port}"], "labels": {"engine": engine}}
         for engine, port in targets.items()
@@ -86,11 +90,25 @@ def load(port: int, stop: threading.Event) -> None:
             client.classify(b"no picture", asks[0])
 
 
+def rules() -> dict[str, str]:
+    """What each rule records, and what each alert holds against its threshold."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    found = {}
+    for rule in (rule for group in groups for rule in group["rules"]):
+        for part in rule["expr"].split(" and ") if "alert" in rule else [rule["record"]]:
+            found[f"{rule.get('alert', 'rule')}: {THRESHOLD.sub('', part)}"] = THRESHOLD.sub(
+                "", part
+            )
+    return found
+
+
 def queries() -> dict[str, str]:
     """Every panel's queries, with the interval that Grafana would put in."""
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     return {
-        f"{panel['title']} {target['refId']}": target["expr"].replace("$__rate_interval", "10s")
+        f"{panel['title']} {target['refId']}": target["expr"].replace(
+            "$__rate_interval", RATE_INTERVAL
+        )
         for panel in panels
         for target in panel["targets"]
     }
@@ -99,7 +117,7 @@ def queries() -> dict[str, str]:
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--engine", choices=("local", "ray"), default="local")
-    flags.add_argument("--seconds", type=float, default=25.0)
+    flags.add_argument("--seconds", type=float, default=40.0)
     options = flags.parse_args()
     exporter = free_port()
     settings = {
@@ -113,7 +131,7 @@ def main() -> None:
         with prometheus({options.engine: scraped}) as address:
             caller.start()
             time.sleep(options.seconds)
-            found = {name: ask(address, query) for name, query in queries().items()}
+            found = {name: ask(address, query) for name, query in (queries() | rules()).items()}
             alerts = ask(address, "ALERTS")
             stop.set()
             caller.join()
@@ -121,7 +139,7 @@ def main() -> None:
         (name, len(series), str(series[0]["value"][1])[:8] if series else "")
         for name, series in found.items()
     ]
-    report.table("What the dashboard shows", ("panel", "series", "first"), rows)
+    report.table("What there is to show", ("panel or rule", "series", "first"), rows)
     report.console.print(f"{len(alerts)} alerts pending or firing")
     empty = [name for name, series in found.items() if not series]
     if empty:

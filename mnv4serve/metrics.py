@@ -141,7 +141,7 @@ class Metrics:
     def describe_build(self, *, version: str, zoo: str, engine: str) -> None:
         """Export what is running as the labels of a constant 1."""
         labels = {"version": version, "zoo": zoo, "engine": engine}
-        self.sink.gauge("mnv4serve_build_info", "What is running", labels).set(1)
+        self.sink.watch("mnv4serve_build_info", "What is running", labels, lambda: 1.0)
 
     def watch_device(
         self,

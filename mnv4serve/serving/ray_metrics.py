@@ -21,7 +21,7 @@ class RaySink:
 
     def __init__(self) -> None:
         self._families: dict[str, Any] = {}
-        self._watched: list[tuple[Series, Callable[[], float]]] = []
+        self._watched: dict[object, tuple[Series, Callable[[], float]]] = {}
 
     def counter(self, name: str, text: str, labels: Mapping[str, str]) -> Series:
         if name not in self._families:
@@ -44,14 +44,15 @@ class RaySink:
     def watch(
         self, name: str, text: str, labels: Mapping[str, str], read: Callable[[], float]
     ) -> None:
-        self._watched.append((self.gauge(name, text, labels), read))
+        key = (name, *labels.items())
+        self._watched[key] = (self.gauge(name, text, labels), read)
 
     def text(self) -> bytes:
         return b""
 
     def collect(self) -> None:
-        """Read every watched gauge."""
-        for series, read in self._watched:
+        """Read every watched gauge: Ray exports only what was set since the last time."""
+        for series, read in list(self._watched.values()):
             series.set(read())
 
 

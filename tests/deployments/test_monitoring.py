@@ -55,6 +55,47 @@ def test_the_rules_hold_their_own_tests() -> None:
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize("config", ["prometheus.yaml", "prometheus-kubernetes.yaml"])
+def test_names_of_the_ray_engine_become_those_of_the_rules(config: str) -> None:
+    """Scraping takes Ray's prefix off our metrics, and leaves Ray's own alone."""
+    jobs = yaml.safe_load((FOLDER / config).read_text(encoding="utf-8"))["scrape_configs"]
+    (rename,) = (
+        step
+        for job in jobs
+        for step in job["metric_relabel_configs"]
+        if step.get("target_label") == "__name__"
+    )
+    expression = re.compile(rename["regex"])
+
+    assert rename["replacement"] == "$1"
+    for name in exported():
+        assert expression.fullmatch(name) is None
+        found = expression.fullmatch(f"ray_{name}")
+        assert found is None or found[1] == name
+        assert (found is None) == (not name.startswith("mnv4serve_"))
+    assert expression.fullmatch("ray_serve_num_http_requests") is None
+
+
+@pytest.mark.parametrize("config", ["prometheus.yaml", "prometheus-kubernetes.yaml"])
+def test_prometheus_takes_the_configuration(config: str, tmp_path: Path) -> None:
+    """Every key is known; Debian's build cannot look for pods, so that key is left out."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
+
+    written = yaml.safe_load((FOLDER / config).read_text(encoding="utf-8"))
+    for job in written["scrape_configs"]:
+        job.pop("kubernetes_sd_configs", None)
+    assert written["rule_files"] == [RULES.name]
+    shutil.copy(RULES, tmp_path)
+    (tmp_path / config).write_text(yaml.safe_dump(written), encoding="utf-8")
+
+    command = [promtool, "check", "config", str(tmp_path / config)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def test_every_alert_says_what_to_do() -> None:
     """An alert names the trouble and the next step."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
