@@ -1,8 +1,10 @@
 """`mnv4serve serve`: build what is missing, measure if need be, serve until SIGTERM."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +13,16 @@ import typer
 from rich.text import Text
 
 from mnv4serve import __version__
-from mnv4serve.cli.options import ConfigFile, Models, StateDir, ZooName, configure, stdout, tell
+from mnv4serve.cli.options import (
+    ConfigFile,
+    Models,
+    StateDir,
+    ZooName,
+    configure,
+    stderr,
+    stdout,
+    tell,
+)
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.tables import arms_table
 from mnv4serve.config import ServiceConfig
@@ -20,7 +31,7 @@ from mnv4serve.host import Host, survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble
 from mnv4serve.serving.gateway import Gateway
-from mnv4serve.serving.local import Addresses, check_addresses, run, url_host
+from mnv4serve.serving.local import ASSEMBLING, Addresses, check_addresses, run, url_host
 from mnv4serve.serving.ray_engine import serve_on_ray
 from mnv4serve.serving.site import Assembled
 
@@ -123,6 +134,18 @@ def _serve(site: Host, settings: ServiceConfig) -> None:
 
     run(gateway, assemble=bring_up, announce=announce)
     tell("drained; goodbye")
+    end_measuring()
+
+
+def end_measuring() -> None:
+    """End the process here and now where arms are still being loaded or measured.
+
+    That thread is inside a runtime, whose own threads abort the process when Python unloads it.
+    """
+    if any(thread.name == ASSEMBLING for thread in threading.enumerate()):
+        stderr.show_cursor()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _serve_on_ray(site: Host, settings: ServiceConfig) -> None:

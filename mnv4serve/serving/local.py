@@ -27,6 +27,8 @@ from mnv4serve.serving.site import Assembled
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
+ASSEMBLING = "assemble"
+"""Name of the thread that brings the pools up beside the open ports."""
 Assemble = Callable[[], Assembled]
 
 
@@ -108,7 +110,7 @@ def _in_daemon_thread(assemble: Assemble) -> asyncio.Future[Assembled]:
         with contextlib.suppress(RuntimeError):  # stopped meanwhile: the loop is closed
             loop.call_soon_threadsafe(settle, outcome)
 
-    threading.Thread(target=work, name="assemble", daemon=True).start()
+    threading.Thread(target=work, name=ASSEMBLING, daemon=True).start()
     return done
 
 
