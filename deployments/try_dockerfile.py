@@ -45,8 +45,7 @@ class Stage:
     folder: str = "/"
     shell: list[str] = field(default_factory=lambda: ["/bin/sh", "-c"])
     user: str = "0"
-    about: dict[str, str] = field(default_factory=dict)
-    """What the instructions say that change nothing by themselves."""
+    about: dict[str, str] = field(default_factory=dict)  # instructions that change nothing
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
