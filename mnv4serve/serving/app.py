@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mnv4serve import __version__
 from mnv4serve.config import PoolConfig, ServiceConfig
@@ -20,7 +21,14 @@ from mnv4serve.host import survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble, watch
 from mnv4serve.serving.autoscaling import DEMAND, WAIT_MS
-from mnv4serve.serving.cluster import INGRESS, check_flags, ingress_cpus
+from mnv4serve.serving.cluster import (
+    INGRESS,
+    NodeFacts,
+    check_flags,
+    check_nodes,
+    ingress_cpus,
+    node_facts,
+)
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.generations import NEW, Generations, changed, generation_of, retire
@@ -33,6 +41,9 @@ from mnv4serve.serving.remote import Link, RemotePool, remote_pool
 MAX_ONGOING = 1024
 """Far above what admission lets through, so that Serve itself never queues or refuses."""
 GENERATION_TIMEOUT_S = 300.0
+ATTEMPTS = 3
+"""To start a replica: what fails every time, such as a missing artifact, is told soon."""
+NODES_TIMEOUT_S = 60.0
 
 
 class _Ingress:
@@ -130,11 +141,14 @@ class _Pool:
 
 
 def build_app(config: ServiceConfig) -> serve.Application:
-    """The application for `serve run`, `serve deploy` and `mnv4serve serve --engine ray`.
+    """The application for `serve run` and `serve deploy`, and of `mnv4serve serve --engine ray`.
 
-    Raises BadConfig where the cluster was started without the switches that make it fast.
+    Raises BadConfig where a node was started without the switches that make it fast, or has
+    another version.
     """
     check_flags(os.environ)
+    if ray.is_initialized():
+        check_nodes(_ask_nodes())
     apart = [pool for pool in config.pools if pool.placement == "deployment"]
     pools = {pool.label: _deployment(config, pool) for pool in apart}
     ingress = serve.deployment(serve.ingress()(_Ingress), name=INGRESS)
@@ -145,8 +159,22 @@ def build_app(config: ServiceConfig) -> serve.Application:
             "num_cpus": ingress_cpus(config),
             "resources": dict(config.ray.ingress_resources),
         },
+        max_constructor_retry_count=ATTEMPTS,
         graceful_shutdown_timeout_s=config.drain_timeout_s,
     ).bind(config, pools)
+
+
+def _ask_nodes() -> list[NodeFacts]:
+    """Every node of the cluster, asked in a process there."""
+    ask = ray.remote(num_cpus=0)(node_facts)
+    answers = [
+        ask.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(node["NodeManagerAddress"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return ray.get(answers, timeout=NODES_TIMEOUT_S)  # type: ignore[no-any-return]
 
 
 def _deployment(config: ServiceConfig, pool: PoolConfig) -> serve.Application:
@@ -160,6 +188,7 @@ def _deployment(config: ServiceConfig, pool: PoolConfig) -> serve.Application:
                 "num_gpus": pool.gpus,
                 "resources": dict(pool.resources),
             },
+            max_constructor_retry_count=ATTEMPTS,
             graceful_shutdown_timeout_s=config.drain_timeout_s,
         )
         .bind(config, pool)

@@ -3,8 +3,11 @@
 Imports no Ray: the switches have to stand in the environment before anything of it is imported.
 """
 
-from collections.abc import Mapping, MutableMapping
+import os
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 
+from mnv4serve import __version__
 from mnv4serve.config import ServiceConfig
 from mnv4serve.errors import BadConfig
 
@@ -52,13 +55,39 @@ def check_contradictions(environment: Mapping[str, str]) -> None:
             )
 
 
-def check_flags(environment: Mapping[str, str]) -> None:
+def check_flags(environment: Mapping[str, str], *, where: str = "the cluster") -> None:
     """Raises BadConfig unless the cluster was started with the required switches."""
     for name, value in REQUIRED.items():
         if environment.get(name) != value:
             raise BadConfig(
-                f"the cluster runs without {name}={value}: "
+                f"{where} runs without {name}={value}: "
                 "set it on the head and on every worker, then start them again"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node of the cluster says of itself."""
+
+    node: str
+    version: str
+    flags: Mapping[str, str]
+
+
+def node_facts(node: str) -> NodeFacts:
+    """Of the node that this runs on."""
+    found = {name: os.environ[name] for name in REQUIRED if name in os.environ}
+    return NodeFacts(node, __version__, found)
+
+
+def check_nodes(nodes: Sequence[NodeFacts]) -> None:
+    """Raises BadConfig naming a node without the switches or with another version than this."""
+    for facts in nodes:
+        check_flags(facts.flags, where=f"node {facts.node}")
+        if facts.version != __version__:
+            raise BadConfig(
+                f"node {facts.node} has mnv4serve {facts.version}, this is {__version__}: "
+                "install the same version on the head and on every worker"
             )
 
 

@@ -54,12 +54,22 @@ def _start(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the modu
         if config.ray.address is None:
             _start_here(ray, config)
         else:
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
             ray.init(address=config.ray.address, namespace=NAMESPACE, log_to_driver=False)
     except MnvError:
         raise
     except Exception as error:  # whatever Ray raises when it cannot start or join
-        reason = str(error).strip().partition("\n")[0]
-        raise BackendUnavailable("ray", f"it did not start: {reason}") from error
+        raise BackendUnavailable("ray", _why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    if not isinstance(error, ConnectionError):
+        return f"it did not start: {reason}"
+    return (
+        f"{reason}: see that it runs there, and where it wants a token that RAY_AUTH_MODE=token "
+        "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH are set as on its head"
+    )
 
 
 def _start_here(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
@@ -94,7 +104,24 @@ def _run(serve: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the modu
         ),
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
-    serve.run(build_app(config), name=APPLICATION, route_prefix="/")
+    try:
+        serve.run(build_app(config), name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise BackendUnavailable("ray", reason_in(_told(serve) or str(error))) from error
+
+
+def _told(serve: Any) -> str:  # noqa: ANN401  # the module
+    """What the deployments say of their state: Serve's own error leaves the reason out."""
+    application = serve.status().applications.get(APPLICATION)
+    found = application.deployments.values() if application else ()
+    return "\n".join(one.message for one in found if one.message)
+
+
+def reason_in(told: str) -> str:
+    """The error of ours that a traceback of Ray's ends with, or its last line."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("mnv4serve.errors.")]
+    return ours[-1].partition(": ")[2] if ours else (lines or ["it gave no reason"])[-1]
 
 
 def _check_free(host: str, port: int, flag: str) -> None:

@@ -8,7 +8,7 @@ twice. The same functions run in Serve's fallback proxy, which is asked while no
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import uvicorn.config
@@ -25,6 +25,8 @@ from mnv4serve.serving.wire import GatewayLike
 
 SERVES_OWN = "/-/"
 """Paths that HAProxy and Kubernetes ask Serve itself."""
+SEARCH_S = 2.0
+"""How long the fallback proxy looks for a replica before it says that there is none."""
 PROTOCOL = "mnv4serve.serving.http_protocol:WholeBodyProtocol"
 
 
@@ -52,15 +54,38 @@ def publish(gateway: GatewayLike) -> None:
 
 
 class Direct:
-    """Middleware that answers here, without Serve."""
+    """Middleware that answers here; where there is no replica, Serve may find one for a while."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, *, search_s: float = SEARCH_S) -> None:
         self._serve = app
+        self._search_s = search_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        here = _process["here"]
         if scope["type"] != "http" or scope["path"].startswith(SERVES_OWN):
             await self._serve(scope, receive, send)
+        elif here.gateway is NOBODY:
+            await self._elsewhere(scope, receive, send)
         else:
+            await here.app(scope, receive, send)
+
+    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve knows replicas that HAProxy has not found well yet, as in an update."""
+        started = False
+
+        async def once_named(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = list(dict(message["headers"]).items())
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._search_s) as search:
+                await self._serve(scope, receive, once_named)
+        except TimeoutError:
+            if not search.expired() or started:
+                raise
             await _process["here"].app(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""One cluster of this machine for all tests that need Ray."""
+"""Clusters of this machine for the tests that need Ray, one at a time."""
 
 import os
 import random
@@ -47,13 +47,14 @@ class Cluster:
     grpc: str
     metrics: str
 
-    def replicas(self, deployment: str) -> list[psutil.Process]:
-        """The processes of a deployment's replicas."""
-        title = f"ray::ServeReplica:mnv4serve:{deployment}"
-        return [one for one in psutil.process_iter(["cmdline"]) if title in _title(one)]
+
+def replicas(deployment: str) -> list[psutil.Process]:
+    """The processes of a deployment's replicas."""
+    title = f"ray::ServeReplica:mnv4serve:{deployment}"
+    return [one for one in psutil.process_iter(["cmdline"]) if title in _title(one)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(
     tiny_models: Path, tiny_state: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
@@ -62,7 +63,7 @@ def cluster(
     folder = tmp_path_factory.mktemp("ray")
     config, log = folder / "service.yaml", folder / "log"
     config.write_text(CONFIG, encoding="utf-8")
-    http, grpc, metrics = (_free_port() for _ in range(3))
+    http, grpc, metrics = (free_port() for _ in range(3))
     environment = {
         **os.environ,
         **QUICK,
@@ -77,7 +78,7 @@ def cluster(
     with log.open("wb") as written:
         process = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
     try:
-        _wait(process, f"http://127.0.0.1:{http}/readyz", log)
+        wait_until_ready(process, f"http://127.0.0.1:{http}/readyz", log)
         yield Cluster(
             process,
             f"http://127.0.0.1:{http}",
@@ -91,7 +92,7 @@ def cluster(
             process.kill()
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     give_up = time.monotonic() + START_S
     while time.monotonic() < give_up:
         assert process.poll() is None, log.read_text(encoding="utf-8")
@@ -104,7 +105,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise AssertionError(log.read_text(encoding="utf-8"))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Below the ports that systems hand out, of which Ray takes dozens meanwhile."""
     for port in random.sample(range(20_000, 29_000), 50):
         with socket.socket() as probe:

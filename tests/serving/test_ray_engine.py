@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mnv4serve.v1 import classifier_pb2 as pb
 from mnv4serve.v1 import classifier_pb2_grpc
-from tests.serving.conftest import Cluster
+from tests.serving.conftest import Cluster, replicas
 from tests.serving.rig import jpeg
 
 pytestmark = pytest.mark.ray
@@ -59,6 +59,16 @@ def test_errors_keep_their_meaning_over_http(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+
+
+def test_an_answer_is_named_once(cluster: Cluster) -> None:
+    """Serve and the gateway both know request ids; the caller sees one, its own."""
+    given = {"x-request-id": "mine"}
+
+    answer = httpx.post(f"{cluster.http}/classify", content=IMAGE, headers=given, timeout=20)
+
+    assert answer.headers.get_list("x-request-id") == ["mine"]
+    assert answer.json()["request_id"] == "mine"
 
 
 def test_grpc_answers(stub: classifier_pb2_grpc.ClassifierStub) -> None:
@@ -132,7 +142,7 @@ async def test_a_killed_replica_costs_no_request_that_may_go_elsewhere(cluster: 
 
     async def kill() -> None:
         await asyncio.sleep(1)
-        for replica in cluster.replicas("pool-far"):
+        for replica in replicas("pool-far"):
             replica.send_signal(signal.SIGKILL)
 
     async with httpx.AsyncClient(base_url=cluster.http, timeout=20) as client:
@@ -144,3 +154,27 @@ async def test_a_killed_replica_costs_no_request_that_may_go_elsewhere(cluster: 
     while _post(cluster, "budget_ms=10000&backend=onnx").status_code != httpx.codes.OK:
         assert time.monotonic() < give_up
         await asyncio.sleep(0.5)
+
+
+def test_without_a_replica_grpc_is_unavailable(
+    cluster: Cluster, stub: classifier_pb2_grpc.ClassifierStub
+) -> None:
+    """Until the only ingress is replaced callers are told what clients retry, then served."""
+    codes: set[grpc.StatusCode] = set()
+    request = pb.ClassifyRequest(image=IMAGE, budget_ms=10_000)
+    (ingress,) = replicas("ingress")
+
+    ingress.send_signal(signal.SIGKILL)
+    ingress.wait(10)
+    give_up = time.monotonic() + 90
+    while grpc.StatusCode.OK not in codes:
+        assert time.monotonic() < give_up, codes
+        try:
+            stub.Classify(request, timeout=20)
+            codes.add(grpc.StatusCode.OK)
+        except grpc.RpcError as error:
+            codes.add(error.code())
+            time.sleep(0.2)
+
+    assert codes == {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK}
+    assert _post(cluster, "budget_ms=10000").status_code == httpx.codes.OK

@@ -17,6 +17,7 @@ from google.rpc.status_pb2 import Status
 from mnv4serve.config import ServiceConfig
 from mnv4serve.serving.answers import Send
 from mnv4serve.serving.cluster import PREFERRED, REQUIRED, SERVICER_FUNCTIONS
+from mnv4serve.serving.http_api import App
 from mnv4serve.serving.http_protocol import WholeBodyProtocol
 from mnv4serve.v1 import classifier_pb2 as pb
 from mnv4serve.v1 import classifier_pb2_grpc
@@ -54,8 +55,11 @@ async def _serve(_scope: MutableMapping[str, Any], _receive: object, send: Send)
 
 def _http() -> httpx.AsyncClient:
     """The application as Serve puts it together."""
-    whole = http_util._apply_middlewares(_serve, ray_private.middlewares())
-    return httpx.AsyncClient(transport=httpx.ASGITransport(whole), base_url="http://test")
+    return _client(http_util._apply_middlewares(_serve, ray_private.middlewares()))
+
+
+def _client(app: App) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
 @asynccontextmanager
@@ -127,9 +131,28 @@ async def test_serves_own_paths_stay_serves(gateway: FakeGateway) -> None:
     assert answer.status_code == SERVES
 
 
+async def test_the_fallback_proxy_leaves_the_search_to_serve() -> None:
+    """Serve may know a replica that HAProxy does not; its answer is named once."""
+
+    async def named_twice(_: object, __: object, send: Send) -> None:
+        headers = [(b"x-request-id", b"one")] * 2
+        await send({"type": "http.response.start", "status": SERVES, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with _client(ray_private.Direct(named_twice)) as client:
+        answer = await client.post("/classify", content=PHOTO)
+
+    assert answer.status_code == SERVES
+    assert answer.headers.get_list("x-request-id") == ["one"]
+
+
 async def test_without_a_replica_http_says_unavailable() -> None:
-    """The fallback proxy has no gateway: it answers at once, with problem details."""
-    async with _http() as client:
+    """When Serve finds none in time the answer is a 503 with problem details."""
+
+    async def waits(_: object, __: object, ___: object) -> None:
+        await asyncio.Event().wait()
+
+    async with _client(ray_private.Direct(waits, search_s=0.01)) as client:
         answer = await client.post("/classify", content=PHOTO)
 
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
