@@ -160,20 +160,25 @@ class Variant(_Frozen):
         return self.batch_norm
 
     def accuracy(self, backend: BackendName, precision: Precision) -> float | None:
-        """Certified accuracy of one of its artifacts, else the published one, None without both."""
+        """Certified accuracy of one of its artifacts, else what may be taken over for it, or None.
+
+        Floating-point artifacts are proven equal to the same reference where they are built, so one
+        that was never certified, on a GPU for example, takes over the lowest accuracy of those that
+        were; without any, the published one. Neither says anything of int8.
+        """
         entry = self.certificate(backend, precision)
         if entry is not None:
             return entry.accuracy
-        taken_over = self.published if self.is_published(backend, precision) else None
-        return taken_over.accuracy if taken_over else None
+        if precision is Precision.INT8:
+            return None
+        floating = [c.accuracy for c in self.certified if c.precision is not Precision.INT8]
+        published = self.published.accuracy if self.published else None
+        return min(floating, default=published)
 
-    def is_published(self, backend: BackendName, precision: Precision) -> bool:
-        """Whether an artifact's accuracy is only taken over.
-
-        A published figure says nothing of int8, whose ranges somebody else computed.
-        """
+    def is_taken_over(self, backend: BackendName, precision: Precision) -> bool:
+        """Whether an artifact has an accuracy that nobody measured on it."""
         measured = self.certificate(backend, precision) is not None
-        return self.published is not None and not measured and precision is not Precision.INT8
+        return not measured and self.accuracy(backend, precision) is not None
 
     def certificate(self, backend: BackendName, precision: Precision) -> Certified | None:
         matches = (c for c in self.certified if (c.backend, c.precision) == (backend, precision))

@@ -76,8 +76,9 @@ class Arm:
     resolution: int
     accuracy: float | None = None
     """Of the artifact as built, on the serving path; None where nobody measured it."""
-    accuracy_published: bool = False
-    """Taken over from whoever trained the weights: nobody measured it on the serving path."""
+    accuracy_taken_over: bool = False
+    """From another artifact of the variant, or from whoever trained the weights: nobody measured it
+    on this one."""
     temperature: float = 1.0
     """What its logits are divided by before they become probabilities."""
     tied_to: str = ""

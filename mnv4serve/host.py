@@ -96,7 +96,7 @@ class Host:
             device=pool.label,
             resolution=variant.resolution,
             accuracy=variant.accuracy(judged, target.precision),
-            accuracy_published=variant.is_published(judged, target.precision),
+            accuracy_taken_over=variant.is_taken_over(judged, target.precision),
             simulated=simulated,
             temperature=variant.temperature,
         )

@@ -16,12 +16,24 @@ def models(tiny_models: Path, tmp_path: Path) -> Path:
 
 
 def test_a_variant_tells_its_accuracy_per_artifact(models: Path) -> None:
-    """Accuracy belongs to backend and precision, and is None where nobody measured it."""
+    """Accuracy belongs to backend and precision, and is None where nothing is known of it."""
     _, zoo = load_catalog(models).zoo()
     variant = zoo.variant("conv_small_035@64")
 
     assert variant.accuracy(BackendName.CPU, Precision.FP32) == pytest.approx(0.564)
     assert variant.accuracy(BackendName.CPU, Precision.INT8) is None
+
+
+def test_a_device_where_nobody_measured_takes_floating_point_figures_over(models: Path) -> None:
+    """A GPU is used with the accuracy of equal artifacts, marked so; int8 says nothing of itself."""
+    _, zoo = load_catalog(models).zoo()
+    variant = zoo.variant("conv_small_035@64")
+
+    assert variant.accuracy(BackendName.CUDA, Precision.FP16) == pytest.approx(0.564)
+    assert variant.is_taken_over(BackendName.CUDA, Precision.FP16)
+    assert not variant.is_taken_over(BackendName.CPU, Precision.FP32)
+    assert variant.accuracy(BackendName.CUDA, Precision.INT8) is None
+    assert not variant.is_taken_over(BackendName.CUDA, Precision.INT8)
 
 
 def test_unknown_names_are_answered_by_what_there_is(models: Path) -> None:

@@ -182,7 +182,7 @@ def _score_document(loadable: Candidate, score: Score) -> dict[str, object]:
 
 
 def _arm_document(view: ArmView) -> dict[str, object]:
-    published = {"accuracy_published": True} if view.arm.accuracy_published else {}
+    published = {"accuracy_taken_over": True} if view.arm.accuracy_taken_over else {}
     tied = {"tied_to": view.arm.tied_to} if view.arm.tied_to else {}
     return {
         "arm": view.arm.id,

@@ -25,7 +25,7 @@ def arms_table(views: Sequence[ArmView], *, live: bool = False) -> Table:
             ("≈ " if view.arm.tied_to else "")
             + view.arm.id
             + (" (simulated)" if view.arm.simulated else ""),
-            _number(view.arm.accuracy, 4) + (" published" if view.arm.accuracy_published else ""),
+            _number(view.arm.accuracy, 4) + (" taken over" if view.arm.accuracy_taken_over else ""),
             _number(view.p50_ms, 2),
             _number(view.p99_ms, 2),
             *([_number(view.expected_ms, 2)] if live else []),

@@ -118,7 +118,7 @@ def _arm(message: pb.Arm) -> Arm:
         device=message.device,
         accuracy=_maybe(message, "accuracy"),
         simulated=message.simulated,
-        accuracy_published=message.accuracy_published,
+        accuracy_taken_over=message.accuracy_taken_over,
     )
 
 

@@ -32,8 +32,8 @@ class Arm:
     device: str
     accuracy: float | None
     simulated: bool
-    accuracy_published: bool
-    """Only what was published with the weights: nobody measured it on the serving path."""
+    accuracy_taken_over: bool
+    """From another artifact of the variant, or published with the weights: nobody measured this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,5 +211,5 @@ def _arm(json: Json) -> Arm:
         device=json["device"],
         accuracy=json["accuracy"],
         simulated=json.get("simulated", False),
-        accuracy_published=json.get("accuracy_published", False),
+        accuracy_taken_over=json.get("accuracy_taken_over", False),
     )

@@ -90,7 +90,7 @@ def _arm(arm: Arm) -> Document:
         "device": arm.device,
         "accuracy": arm.accuracy,
     }
-    remarks = {"simulated": arm.simulated, "accuracy_published": arm.accuracy_published}
+    remarks = {"simulated": arm.simulated, "accuracy_taken_over": arm.accuracy_taken_over}
     return document | {name: True for name, holds in remarks.items() if holds}
 
 

@@ -234,5 +234,5 @@ def _arm(arm: Arm) -> pb.Arm:
         device=arm.device,
         accuracy=arm.accuracy,
         simulated=arm.simulated,
-        accuracy_published=arm.accuracy_published,
+        accuracy_taken_over=arm.accuracy_taken_over,
     )

@@ -186,7 +186,7 @@ def _schemas() -> Document:
     common: Document = {"zoo": text, **arm, "budget_ms": number, "plan": choice, "request_id": text}
     stages = ("wait", "decode", "service", "predicted")
     view = {**arm, "p50_ms": number, "p99_ms": maybe, "expected_ms": maybe}
-    remarks: Document = {"simulated": flag, "accuracy_published": flag}
+    remarks: Document = {"simulated": flag, "accuracy_taken_over": flag}
     shares: Document = {"traffic_share": maybe_share, "on_time_share": maybe_share}
     return {
         "Reply": _object(

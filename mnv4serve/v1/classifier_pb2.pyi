@@ -64,7 +64,7 @@ class Prediction(_message.Message):
     def __init__(self, label: _Optional[str] = ..., index: _Optional[int] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class Arm(_message.Message):
-    __slots__ = ("id", "variant", "backend", "precision", "device", "accuracy", "simulated", "accuracy_published")
+    __slots__ = ("id", "variant", "backend", "precision", "device", "accuracy", "simulated", "accuracy_taken_over")
     ID_FIELD_NUMBER: _ClassVar[int]
     VARIANT_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
@@ -72,7 +72,7 @@ class Arm(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     SIMULATED_FIELD_NUMBER: _ClassVar[int]
-    ACCURACY_PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_TAKEN_OVER_FIELD_NUMBER: _ClassVar[int]
     id: str
     variant: str
     backend: str
@@ -80,8 +80,8 @@ class Arm(_message.Message):
     device: str
     accuracy: float
     simulated: bool
-    accuracy_published: bool
-    def __init__(self, id: _Optional[str] = ..., variant: _Optional[str] = ..., backend: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., accuracy: _Optional[float] = ..., simulated: _Optional[bool] = ..., accuracy_published: _Optional[bool] = ...) -> None: ...
+    accuracy_taken_over: bool
+    def __init__(self, id: _Optional[str] = ..., variant: _Optional[str] = ..., backend: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., accuracy: _Optional[float] = ..., simulated: _Optional[bool] = ..., accuracy_taken_over: _Optional[bool] = ...) -> None: ...
 
 class Latency(_message.Message):
     __slots__ = ("total_ms", "wait_ms", "decode_ms", "service_ms", "predicted_ms")

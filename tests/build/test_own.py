@@ -107,7 +107,7 @@ def test_two_commands_lose_nothing(mine: Catalog) -> None:
 
 
 def test_a_measured_accuracy_replaces_the_published_one(mine: Catalog) -> None:
-    """For the artifact that was measured; the others keep what was published."""
+    """For the artifact that was measured, and the other floating-point ones take it over."""
     name = only(mine).variants[0].name
     measured = Certified(
         backend=BackendName.CPU,
@@ -123,9 +123,9 @@ def test_a_measured_accuracy_replaces_the_published_one(mine: Catalog) -> None:
 
     variant = only(load_catalog(mine.root)).variant(name)
     assert variant.accuracy(BackendName.CPU, Precision.BF16) == 0.65
-    assert not variant.is_published(BackendName.CPU, Precision.BF16)
-    assert variant.accuracy(BackendName.CPU, Precision.FP32) == 0.7
-    assert variant.is_published(BackendName.CPU, Precision.FP32)
+    assert not variant.is_taken_over(BackendName.CPU, Precision.BF16)
+    assert variant.accuracy(BackendName.CPU, Precision.FP32) == 0.65
+    assert variant.is_taken_over(BackendName.CPU, Precision.FP32)
 
 
 def test_a_folder_that_cannot_be_written_is_named(mine: Catalog) -> None:

@@ -135,7 +135,7 @@ def test_the_papers_models_can_be_pulled(variant: str, tmp_path: Path) -> None:
     assert zoo.checkpoint(pulled.checkpoint).architecture == offer.tag.architecture
     assert zoo.preprocessing_of(pulled.name) == offer.preprocessing
     assert pulled.accuracy(BackendName.CPU, Precision.FP32) == offer.accuracy
-    assert pulled.is_published(BackendName.CPU, Precision.FP32)
+    assert pulled.is_taken_over(BackendName.CPU, Precision.FP32)
     assert pulled.accuracy(BackendName.CPU, Precision.INT8) is None
 
 

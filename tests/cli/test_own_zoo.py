@@ -94,7 +94,7 @@ def test_a_trained_zoo_classifies(environment: Environment, folder: Path) -> Non
     assert reply["zoo"] == "flowers"
     assert {entry["label"] for entry in reply["predictions"]} == set(COLOURS)
     assert reply["accuracy"] is not None
-    assert "accuracy_published" not in reply
+    assert "accuracy_taken_over" not in reply
 
 
 @pytest.fixture

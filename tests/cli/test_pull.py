@@ -85,7 +85,7 @@ def test_a_pulled_variant_is_built_and_marked(pulled: Done, environment: Environ
 
     exact = arms(environment)[f"{VARIANT}/cpu/fp32/cpu"]
 
-    assert (exact["accuracy"], exact["accuracy_published"]) == (0.64778, True)
+    assert (exact["accuracy"], exact["accuracy_taken_over"]) == (0.64778, True)
 
 
 @pytest.mark.usefixtures("pulled")
@@ -97,7 +97,7 @@ def test_measuring_takes_the_published_figures_place(
     few = write_classes(tmp_path / "few", ["n01440764", "n03445777"])
     done = run(environment, "eval", str(few), *wanted)
     assert "keeps its accuracy: few shows 2 of 1000 classes" in done.stderr
-    assert arms(environment)[f"{VARIANT}/onnx/fp32/cpu"]["accuracy_published"]
+    assert arms(environment)[f"{VARIANT}/onnx/fp32/cpu"]["accuracy_taken_over"]
     lines = (MODELS / "labels" / "imagenet1k.tsv").read_text("utf-8").splitlines()
     ids = [line.split("\t")[0] for line in lines if not line.startswith("#")]
 
@@ -107,8 +107,8 @@ def test_measuring_takes_the_published_figures_place(
     found = arms(environment)
     measured = found[f"{VARIANT}/onnx/fp32/cpu"]
     assert measured["accuracy"] == json.loads(done.stdout)["accuracy"]
-    assert "accuracy_published" not in measured
-    assert found[f"{VARIANT}/cpu/fp32/cpu"]["accuracy_published"]
+    assert "accuracy_taken_over" not in measured
+    assert found[f"{VARIANT}/cpu/fp32/cpu"]["accuracy_taken_over"]
 
 
 @pytest.mark.usefixtures("pulled")
@@ -127,7 +127,7 @@ def test_pictures_of_ones_own_give_int8(environment: Environment, tmp_path: Path
     assert arms(environment)[f"{VARIANT}/onnx/int8/cpu"]["accuracy"] is None
 
 
-def test_what_is_published_is_listed(environment: Environment) -> None:
+def test_what_is_taken_over_is_listed(environment: Environment) -> None:
     """Names, sizes and figures, without any network."""
     done = run(environment, "pull", "imagenet1k", "--list")
 

@@ -1,4 +1,4 @@
-"""An accuracy that was published rather than measured is marked wherever it is told."""
+"""An accuracy that nobody measured on the artifact is marked wherever it is told."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,11 +16,11 @@ from mnv4serve.serving.frontier import LiveView
 from mnv4serve.serving.messages import frontier_message
 from tests.fakes import ARM, LIVE, VIEWS
 
-PUBLISHED = replace(ARM, accuracy_published=True)
+TAKEN_OVER = replace(ARM, accuracy_taken_over=True)
 
 
-def views(*, published: bool) -> tuple[ArmView, ...]:
-    return (replace(VIEWS[0], arm=PUBLISHED if published else ARM),)
+def views(*, taken_over: bool) -> tuple[ArmView, ...]:
+    return (replace(VIEWS[0], arm=TAKEN_OVER if taken_over else ARM),)
 
 
 def over_http(live: LiveView) -> values.Frontier:
@@ -32,24 +32,24 @@ def over_grpc(live: LiveView) -> values.Frontier:
 
 
 @pytest.mark.parametrize("transport", [over_http, over_grpc])
-@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("taken_over", [True, False])
 def test_clients_are_told(
-    transport: Callable[[LiveView], values.Frontier], *, published: bool
+    transport: Callable[[LiveView], values.Frontier], *, taken_over: bool
 ) -> None:
     """The mark survives both transports, and a measured figure carries none."""
-    frontier = transport(replace(LIVE, arms=views(published=published)))
+    frontier = transport(replace(LIVE, arms=views(taken_over=taken_over)))
 
     (view,) = frontier.arms
     assert view.arm.accuracy == ARM.accuracy
-    assert view.arm.accuracy_published is published
+    assert view.arm.accuracy_taken_over is taken_over
 
 
-@pytest.mark.parametrize("published", [True, False])
-def test_the_table_says_so(*, published: bool) -> None:
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_the_table_says_so(*, taken_over: bool) -> None:
     """People see the word beside the figure."""
     console = Console(file=StringIO(), width=120)
 
-    console.print(arms_table(views(published=published)))
+    console.print(arms_table(views(taken_over=taken_over)))
 
     assert isinstance(console.file, StringIO)
-    assert ("published" in console.file.getvalue()) is published
+    assert ("taken over" in console.file.getvalue()) is taken_over
