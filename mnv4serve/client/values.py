@@ -33,7 +33,7 @@ class Arm:
     accuracy: float | None
     simulated: bool
     accuracy_taken_over: bool
-    """From another artifact of the variant, or published with the weights: nobody measured this one."""
+    """From another artifact of the variant, or published: nobody measured this one."""
 
 
 @dataclass(frozen=True, slots=True)
