@@ -21,6 +21,7 @@ from mnv4serve.profiler import (
     layouts,
     load,
     measure_host,
+    require_room,
     save,
 )
 from mnv4serve.readings import Reading, load_readings
@@ -165,6 +166,7 @@ def profiled(
     stored = None if again else load(fingerprint, site.state_dir)
     if stored is not None and (quick or not stored.quick):
         return stored
+    require_room(site.state_dir)
     profile = measure_host(
         candidates,
         fingerprint=fingerprint,

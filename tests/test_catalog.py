@@ -25,7 +25,7 @@ def test_a_variant_tells_its_accuracy_per_artifact(models: Path) -> None:
 
 
 def test_a_device_where_nobody_measured_takes_floating_point_figures_over(models: Path) -> None:
-    """A GPU is used with the accuracy of equal artifacts, marked so; int8 says nothing of itself."""
+    """A GPU is used with the accuracy of equal artifacts, marked so; int8 takes none over."""
     _, zoo = load_catalog(models).zoo()
     variant = zoo.variant("conv_small_035@64")
 

@@ -19,7 +19,7 @@ from mnv4serve.errors import ProfileError
 from mnv4serve.images import decode, read_header
 from mnv4serve.profiler.decoding import example_photo, measure_decode
 from mnv4serve.profiler.layout import Jobs, Layout, choose_layout, cpu_grant, layouts
-from mnv4serve.profiler.store import Profile, host_fingerprint, host_lock, load, save
+from mnv4serve.profiler.store import Profile, host_fingerprint, host_lock, load, require_room, save
 from mnv4serve.profiler.timing import (
     BATCH_SIZES,
     QUICK_BATCH_SIZES,
@@ -44,6 +44,7 @@ __all__ = [
     "measure_decode",
     "measure_host",
     "profile_arm",
+    "require_room",
     "save",
     "summarise",
 ]

@@ -79,6 +79,20 @@ def save(profile: Profile, state_dir: Path) -> Path:
     return path
 
 
+def require_room(state_dir: Path) -> None:
+    """Find out before a long measurement that its profile can be kept; raises StorageError."""
+    folder = _path("", state_dir).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"profiles cannot be kept in {folder}: {error.strerror}; name another folder with "
+            "--state-dir"
+        ) from error
+
+
 def load(fingerprint: str, state_dir: Path) -> Profile | None:
     """The stored profile; None where there is none, or a corrupt, absurd or foreign one."""
     try:

@@ -12,7 +12,7 @@ import pytest
 
 from mnv4serve.domain import Timing
 from mnv4serve.errors import ProfileError, StorageError
-from mnv4serve.profiler.store import Profile, host_fingerprint, host_lock, load, save
+from mnv4serve.profiler.store import Profile, host_fingerprint, host_lock, load, require_room, save
 from mnv4serve.router.decode_cost import DecodeCost
 
 FINGERPRINT = "ab" * 32
@@ -94,6 +94,16 @@ def test_an_absurd_profile_is_never_written(tmp_path: Path, change: dict[str, ob
         save(absurd, tmp_path)
 
     assert not (tmp_path / "profiles").exists()
+
+
+def test_room_is_looked_for_before_anything_is_measured(tmp_path: Path) -> None:
+    """Nothing is left in a folder that can be written; another one is named at once."""
+    require_room(tmp_path)
+    (tmp_path / "file").touch()
+
+    assert [*(tmp_path / "profiles").iterdir()] == []
+    with pytest.raises(StorageError, match="--state-dir"):
+        require_room(tmp_path / "file")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -132,13 +132,14 @@ def test_sigterm_finishes_what_is_in_flight(
     tiny_environment: dict[str, str], tmp_path: Path
 ) -> None:
     """While draining, readiness is gone but requests are answered; afterwards it exits with 0."""
-    tiny_environment["MNV4SERVE_DRAIN_DELAY_S"] = "1.5"
+    tiny_environment["MNV4SERVE_DRAIN_DELAY_S"] = "4"
     with service(tiny_environment, tmp_path / "log") as running:
         failures: list[MnvError | httpx.HTTPError] = []
+        seen = Event()
 
         def load() -> None:
             with Client(running.http) as client:
-                for _ in range(20):
+                while not seen.is_set():
                     try:
                         client.classify(jpeg(), budget_ms=1000)
                     except (MnvError, httpx.HTTPError) as error:
@@ -149,6 +150,7 @@ def test_sigterm_finishes_what_is_in_flight(
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         draining = httpx.get(f"{running.http}/readyz")
+        seen.set()
         loading.join()
         code = running.process.wait(timeout=30)
 
