@@ -119,6 +119,7 @@ class Metrics:
         self._counts: dict[tuple[str, ...], Series] = {}
         self._services: dict[str, Series] = {}
         self._refusals: dict[str, Series] = {}
+        self._plans: dict[str, Series] = {}
         self._slack = self.sink.histogram(
             "mnv4serve_budget_slack_seconds",
             "Budget left when the reply was handed over; negative when late",
@@ -199,6 +200,7 @@ class Metrics:
             histogram.observe(getattr(stages, stage) / MS_PER_S)
         self._slack.observe((served.terms.budget_ms - stages.total_ms) / MS_PER_S)
         self._error_ratio.observe(stages.total_ms / plan.predicted_ms)
+        self._plan_of(plan.reason).inc()
         self._service_of(plan.arm.id).observe(stages.service_ms / MS_PER_S)
         if served.outcome is Outcome.ON_TIME and plan.arm.accuracy is not None:
             self._accuracy.observe(plan.arm.accuracy)
@@ -225,6 +227,12 @@ class Metrics:
             series = self.sink.counter("mnv4serve_refused", text, {"reason": reason})
             self._refusals[reason] = series
         return self._refusals[reason]
+
+    def _plan_of(self, reason: str) -> Series:
+        if reason not in self._plans:
+            text = "Answered requests, by why their arm was taken"
+            self._plans[reason] = self.sink.counter("mnv4serve_plans", text, {"reason": reason})
+        return self._plans[reason]
 
     def _service_of(self, arm_id: str) -> Series:
         if arm_id not in self._services:

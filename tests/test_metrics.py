@@ -1,5 +1,6 @@
 """Served records become the documented metrics."""
 
+from dataclasses import replace
 from math import isnan
 
 import pytest
@@ -52,6 +53,16 @@ def test_an_answer_is_counted_under_its_arm_and_outcome() -> None:
 
     labels = {"variant": "conv_small@160", "backend": "cpu", "device": "cpu", "transport": "http"}
     assert _sample(metrics, "requests_total", outcome="on_time", **labels) == 1
+
+
+def test_an_answer_is_counted_under_the_reason_of_its_arm() -> None:
+    """How often requests were priced down or degraded can be seen."""
+    metrics = Metrics()
+
+    metrics.observe(served(Outcome.LATE, plan=replace(PLAN, reason=Reason.DEGRADED)))
+
+    assert _sample(metrics, "plans_total", reason="degraded") == 1
+    assert _sample(metrics, "plans_total", reason="most_accurate_on_time") is None
 
 
 def test_an_answer_fills_every_stage_in_seconds() -> None:
