@@ -61,7 +61,7 @@ class Checkpoint(_Frozen):
     """Name of the data set it was trained on."""
     command: str
     seed: int | None = None
-    """None where whoever published the weights does not say."""
+    """None where it was not published."""
     date: str
     card: str
     """Model card: a path below models/ or an address."""
@@ -154,7 +154,7 @@ class Variant(_Frozen):
 
     @property
     def statistics(self) -> File:
-        """Batch-norm statistics; raises CatalogError where the network is somebody else's."""
+        """Of batch-norm; raises CatalogError where the network is somebody else's."""
         if self.batch_norm is None:
             raise CatalogError(f"{self.name} is a ready-made network: it is served, not trained")
         return self.batch_norm
@@ -162,27 +162,24 @@ class Variant(_Frozen):
     def accuracy(self, backend: BackendName, precision: Precision) -> float | None:
         """Certified accuracy of one of its artifacts, else what may be taken over for it, or None.
 
-        Floating-point artifacts are proven equal to the same reference where they are built, so one
-        that was never certified, on a GPU for example, takes over the lowest accuracy of those that
-        were; without any, the published one. Neither says anything of int8.
+        Floating-point artifacts are proven equal where they are built, so one that nobody certified
+        takes over the lowest accuracy of the others, or else the published one. int8 takes none.
         """
-        entry = self.certificate(backend, precision)
-        if entry is not None:
+        if entry := self.certificate(backend, precision):
             return entry.accuracy
         if precision is Precision.INT8:
             return None
         floating = [c.accuracy for c in self.certified if c.precision is not Precision.INT8]
-        published = self.published.accuracy if self.published else None
-        return min(floating, default=published)
+        return min(floating, default=self.published.accuracy if self.published else None)
 
     def is_taken_over(self, backend: BackendName, precision: Precision) -> bool:
         """Whether an artifact has an accuracy that nobody measured on it."""
-        measured = self.certificate(backend, precision) is not None
-        return not measured and self.accuracy(backend, precision) is not None
+        certified = self.certificate(backend, precision)
+        return certified is None and self.accuracy(backend, precision) is not None
 
     def certificate(self, backend: BackendName, precision: Precision) -> Certified | None:
-        matches = (c for c in self.certified if (c.backend, c.precision) == (backend, precision))
-        return next(matches, None)
+        found = (c for c in self.certified if (c.backend, c.precision) == (backend, precision))
+        return next(found, None)
 
 
 class Zoo(_Frozen):
@@ -264,11 +261,9 @@ def find_models(flag: Path | None) -> Path:
 
 def load_catalog(models: Path | None = None) -> Catalog:
     """Read and check catalog.toml; the files it names are checked when they are read."""
-    root = find_models(models)
-    path = root / CATALOG_FILE
+    path = find_models(models) / CATALOG_FILE
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Catalog(root=root, **values)
+        return Catalog(root=path.parent, **tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogError(f"{path} cannot be read: {error}") from error
     except (ValidationError, TypeError) as error:

@@ -19,7 +19,7 @@ class FieldsFormatter(logging.Formatter):
     @override
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-        pairs = "".join(f" {key}={value!r}" for key, value in fields.items())
+        pairs = "".join(f" {k}={v!r}" for k, v in fields.items() if not k.startswith("_"))
         return super().formatMessage(record) + pairs
 
 

@@ -22,6 +22,7 @@ def test_an_event_is_one_line_with_its_fields() -> None:
     """What was passed as `extra` follows the event as key=value."""
     record = logging.makeLogRecord(
         {"name": "mnv4serve", "levelname": "WARNING", "msg": "request_failed", "request_id": "a b"}
+        | {"_added_by_a_library": 1}
     )
 
     line = FieldsFormatter().format(record)
