@@ -1,5 +1,6 @@
 """Clusters of this machine for the tests that need Ray, one at a time."""
 
+import contextlib
 import os
 import random
 import signal
@@ -75,6 +76,7 @@ def cluster(
         *(sys.executable, "-m", "mnv4serve", "serve", "--engine", "ray", "--config", str(config)),
         *("--port", str(http), "--grpc-port", str(grpc)),
     ]
+    end_proxies()
     with log.open("wb") as written:
         process = subprocess.Popen(command, env=environment, stdout=written, stderr=written)
     try:
@@ -90,6 +92,17 @@ def cluster(
     finally:
         if process.poll() is None:
             process.kill()
+        end_proxies()
+
+
+def end_proxies() -> None:
+    """End this environment's HAProxy: it outlives a Ray that is killed and keeps its fixed ports."""
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or [""]
+        if command[0].startswith(sys.prefix) and command[0].endswith("/haproxy"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(5)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

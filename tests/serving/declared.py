@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, set_flags
-from tests.serving.conftest import QUICK, free_port
+from tests.serving.conftest import QUICK, end_proxies, free_port
 
 RAY = str(Path(sys.executable).with_name("ray"))
 SERVE = str(Path(sys.executable).with_name("serve"))
@@ -117,9 +117,10 @@ def node(environment: Mapping[str, str], log: Path, *arguments: str) -> Iterator
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for one in started:  # HAProxy outlives whoever started it
+        for one in started:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
+        end_proxies()
 
 
 @contextmanager
