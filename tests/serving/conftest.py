@@ -96,7 +96,7 @@ def cluster(
 
 
 def end_proxies() -> None:
-    """End this environment's HAProxy: it outlives a Ray that is killed and keeps its fixed ports."""
+    """End this environment's HAProxy, which outlives a killed Ray and keeps its fixed ports."""
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or [""]
         if command[0].startswith(sys.prefix) and command[0].endswith("/haproxy"):
