@@ -154,7 +154,7 @@ class Variant(_Frozen):
 
     @property
     def statistics(self) -> File:
-        """Of batch-norm; raises CatalogError where the network is somebody else's."""
+        """Batch-norm statistics; raises CatalogError where the network is somebody else's."""
         if self.batch_norm is None:
             raise CatalogError(f"{self.name} is a ready-made network: it is served, not trained")
         return self.batch_norm
@@ -162,7 +162,7 @@ class Variant(_Frozen):
     def accuracy(self, backend: BackendName, precision: Precision) -> float | None:
         """Certified accuracy of one of its artifacts, else what may be taken over for it, or None.
 
-        Floating-point artifacts are proven equal where they are built, so one that nobody certified
+        Floating-point artifacts are verified where they are built, so one that nobody certified
         takes over the lowest accuracy of the others, or else the published one. int8 takes none.
         """
         if entry := self.certificate(backend, precision):
