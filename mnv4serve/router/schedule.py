@@ -45,7 +45,6 @@ class Ledger:
         """None where arms do not displace each other."""
         self._queues: tuple[list[_Entry], list[_Entry]] = ([], [])
         self._waiting: dict[int, _Entry] = {}
-        self._expiring: list[tuple[float, int]] = []
         self._running: dict[int, Running] = {}
         self._idle = list(range(slots))
         self._sequence = 0
@@ -104,17 +103,6 @@ class Ledger:
     def remove(self, job_id: int) -> bool:
         """Take a waiting job out, for example because its caller went away."""
         return self._take(job_id) is not None
-
-    def expired(self, now_ms: float) -> list[Job]:
-        """Take out every waiting job whose time has run out, the longest expired first."""
-        jobs = []
-        while self._expiring and self._expiring[0][0] <= now_ms:
-            expire_ms, job_id = heappop(self._expiring)
-            entry = self._waiting.get(job_id)
-            if entry is not None and entry[2].expire_ms == expire_ms:
-                self._take(job_id)
-                jobs.append(entry[2])
-        return jobs
 
     def start(self, run_id: int, now_ms: float, *, expected_ms: float, arm_id: str = "") -> int:
         """Occupy an idle slot; the slot's number."""
@@ -193,16 +181,6 @@ class Ledger:
         """Of the waiting jobs that are likely on time; minus infinity where none waits."""
         return self._queues[0][-1][0] if self._queues[0] else -math.inf
 
-    def next_expiry_ms(self) -> float | None:
-        """When the next waiting job runs out of time."""
-        while self._expiring:
-            expire_ms, job_id = self._expiring[0]
-            entry = self._waiting.get(job_id)
-            if entry is not None and entry[2].expire_ms == expire_ms:
-                return expire_ms
-            heappop(self._expiring)
-        return None
-
     def _squeezed(self, now_ms: float, deadline_ms: float) -> tuple[list[float], int]:
         """When slots are free behind all that is due until then, and the next place."""
         free = self._free(now_ms)
@@ -234,10 +212,6 @@ class Ledger:
         entry = (job.deadline_ms, self._sequence, job)
         insort(self._queues[job.tier], entry, key=_place)
         self._waiting[job.id] = entry
-        heappush(self._expiring, (job.expire_ms, job.id))
-        if len(self._expiring) > 2 * self.depth + 64:
-            self._expiring = [(e[2].expire_ms, e[2].id) for e in self._waiting.values()]
-            heapify(self._expiring)
 
     def _take(self, job_id: int) -> Job | None:
         entry = self._waiting.pop(job_id, None)

@@ -276,11 +276,20 @@ class _Result:
         self.accuracy = run.plans[0].arm.accuracy or 0.0
 
 
+def _still_waiting(subject: Pool, jobs: list[Job], now_ms: float) -> list[Job]:
+    """Take out of the queue whose time is over."""
+    for job_ in jobs:
+        if job_.expire_ms <= now_ms and subject.ledger.remove(job_.id):
+            learn_expired(subject, job_, now_ms=now_ms)
+    return [job_ for job_ in jobs if job_.expire_ms > now_ms]
+
+
 def _simulate(subject: Pool, *, n: int, gap_ms: float, seed: int) -> list[_Result]:
     """Poisson arrivals with mixed budgets, log-normal run times, from event to event."""
     generator = random.Random(seed)
     events: list[tuple[float, int, Run | None]] = []
     results: list[_Result] = []
+    waiting: list[Job] = []
     now_ms = 0.0
     for number in range(n):
         now_ms += generator.expovariate(1.0 / gap_ms)
@@ -294,13 +303,13 @@ def _simulate(subject: Pool, *, n: int, gap_ms: float, seed: int) -> list[_Resul
             arrived([subject], wanted, decided, now_ms=now_ms)
             if isinstance(decided, Job):
                 subject.ledger.admit(decided)
+                waiting.append(decided)
         else:
             subject.ledger.finish(number, now_ms)
             results.append(_Result(ended, now_ms))
             run_ms = now_ms - ended.jobs[0].arrived_ms - ended.plans[0].wait_ms
             learn(subject, ended, Spent(0.0, run_ms, run_ms), now_ms=now_ms)
-        for job_ in subject.ledger.expired(now_ms):
-            learn_expired(subject, job_, now_ms=now_ms)
+        waiting = _still_waiting(subject, waiting, now_ms)
         while (run := started(subject, now_ms)) is not None:
             took_ms = run.estimate.service_ms / subject.predictor.slowdown
             took_ms *= generator.lognormvariate(0.0, 0.12)

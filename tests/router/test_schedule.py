@@ -115,7 +115,7 @@ def test_every_job_leaves_once(jobs: list[Job], removed: set[int], now_ms: float
 
     left = [number for number in range(20) if number in removed and ledger.remove(number)]
     again = [number for number in removed if ledger.remove(number)]
-    expired = ledger.expired(now_ms)
+    expired = [j for j in jobs if j.expire_ms <= now_ms and ledger.remove(j.id)]
     popped = []
     while (following := taken(ledger, now_ms)) is not None:
         popped.append(following)
@@ -129,7 +129,7 @@ def test_every_job_leaves_once(jobs: list[Job], removed: set[int], now_ms: float
 
 
 def test_an_expired_job_is_never_run() -> None:
-    """A job whose time has run out stays until it is collected, and is not popped."""
+    """A job whose time has run out stays until it is taken out, and is not popped."""
     ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=9.0)])
 
     popped = taken(ledger, 5.0)
@@ -137,7 +137,8 @@ def test_an_expired_job_is_never_run() -> None:
     assert popped is not None
     assert popped.id == 2
     assert taken(ledger, 5.0) is None
-    assert [j.id for j in ledger.expired(5.0)] == [1]
+    assert ledger.depth == 1
+    assert ledger.remove(1)
 
 
 def test_a_late_job_gives_way_to_one_that_can_be_on_time() -> None:
@@ -283,37 +284,14 @@ def test_spare_time_keeps_margins_free() -> None:
     assert ledger.spare_ms(0.0, 4.0, without=()) == pytest.approx(20.0 - 2.0 - 5.0 - 4.0)
 
 
-def test_next_expiry_skips_jobs_that_left() -> None:
-    """The next expiry is that of a job that still waits."""
-    ledger = _ledger([job(1, deadline_ms=5.0), job(2, deadline_ms=7.0)])
-
-    ledger.remove(1)
-
-    assert ledger.next_expiry_ms() == 7.0
-    ledger.remove(2)
-    assert ledger.next_expiry_ms() is None
-
-
-def test_jobs_that_left_are_not_remembered() -> None:
-    """However many jobs with distant expiries come and go, the ledger stays small."""
-    ledger = _ledger([job(0, deadline_ms=1e9)])
-
-    for number in range(1, 2000):
-        ledger.admit(job(number, deadline_ms=1e9 + number))
-        ledger.remove(number)
-
-    assert len(ledger._expiring) < 100
-    assert ledger.next_expiry_ms() == 1e9
-
-
 def test_a_readmitted_job_expires_once_and_by_its_new_time() -> None:
-    """An expiry that belongs to an earlier admission of the same job is ignored."""
+    """Nothing of an earlier admission of the same job is remembered."""
     ledger = _ledger([job(1, deadline_ms=5.0)])
     ledger.remove(1)
     ledger.admit(job(1, deadline_ms=50.0))
 
-    assert ledger.expired(10.0) == []
-    assert [j.id for j in ledger.expired(50.0)] == [1]
+    assert [j.id for j in ledger.ready(10.0)] == [1]
+    assert ledger.ready(50.0) == []
 
 
 def test_the_more_runs_are_ahead_the_more_may_go_wrong() -> None:
