@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -56,6 +57,8 @@ STATUS: Mapping[type[ServeError], int] = {
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
+BLANK = "about:blank"
+"""Type of a problem that its status tells whole."""
 _CLOSE = (b"connection", b"close")
 
 
@@ -95,13 +98,17 @@ def problem(error: ServeError, *, instance: str, request_id: str) -> Answer:
     return Answer(status, orjson.dumps(content), PROBLEM, _headers(error))
 
 
-def plain_problem(status: HTTPStatus, detail: str, *, headers: Headers = ()) -> Answer:
+def plain_problem(
+    status: HTTPStatus, detail: str, *, instance: str, request_id: str, headers: Headers = ()
+) -> Answer:
     """A problem of HTTP itself, which needs no type of ours."""
     content = {
-        "type": "about:blank",
+        "type": BLANK,
         "title": status.phrase,
         "status": status.value,
         "detail": detail,
+        "instance": quote(instance),
+        "request_id": request_id,
     }
     return Answer(status.value, orjson.dumps(content), PROBLEM, headers)
 

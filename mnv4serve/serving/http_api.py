@@ -25,7 +25,15 @@ from mnv4serve.errors import (
     code,
     leaves,
 )
-from mnv4serve.serving.answers import STATUS, Answer, Send, document, plain_problem, problem
+from mnv4serve.serving.answers import (
+    STATUS,
+    Answer,
+    Headers,
+    Send,
+    document,
+    plain_problem,
+    problem,
+)
 from mnv4serve.serving.bodies import Receive, media_type, picture_in, read_body
 from mnv4serve.serving.documents import (
     frontier_document,
@@ -187,7 +195,7 @@ class _HttpApi:
         self._authorize(request)
         text = self._gateway.metrics_text
         if text is None:  # a scrape through the proxy would reach any one of the replicas
-            return plain_problem(HTTPStatus.NOT_FOUND, ELSEWHERE)
+            return _plain(request, HTTPStatus.NOT_FOUND, ELSEWHERE)
         return Answer(200, text(), PROMETHEUS)
 
     async def _healthz(self, _request: Request) -> Answer:
@@ -255,14 +263,20 @@ def _wrong_method(allowed: bytes) -> Handler:
     async def refuse(request: Request) -> Answer:
         detail = f"{request.path} answers {allowed.decode()} only"
         headers = ((b"allow", allowed),)
-        return plain_problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers=headers)
+        return _plain(request, HTTPStatus.METHOD_NOT_ALLOWED, detail, headers=headers)
 
     return refuse
 
 
 async def _not_found(request: Request) -> Answer:
     detail = f"there is nothing at {request.path[:100]}: /docs lists what there is"
-    return plain_problem(HTTPStatus.NOT_FOUND, detail)
+    return _plain(request, HTTPStatus.NOT_FOUND, detail)
+
+
+def _plain(request: Request, status: HTTPStatus, detail: str, *, headers: Headers = ()) -> Answer:
+    return plain_problem(
+        status, detail, instance=request.path, request_id=request.id, headers=headers
+    )
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -83,7 +83,7 @@ def terms_of(
         budget_ms=budget_ms if remaining_ms is None else min(budget_ms, remaining_ms),
         top_k=checked_top_k(top_k, n_labels),
         min_accuracy=checked_floor(request.min_accuracy) if has_floor else None,
-        variant=checked_variant(request.variant or None),
+        variant=checked_variant(request.variant),
         backend=checked_backend(request.backend) if request.backend else None,
         on_miss=_on_miss(request.on_miss),
     )

@@ -7,7 +7,7 @@ from importlib.resources import files
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import BackendName, OnMiss, Outcome, Precision, Reason, Transport
 from mnv4serve.errors import Draining, NotReady, ServeError, Unauthorized, code, leaves
-from mnv4serve.serving.answers import CLIENT_CLOSED_REQUEST, STATUS
+from mnv4serve.serving.answers import BLANK, CLIENT_CLOSED_REQUEST, STATUS
 from mnv4serve.serving.documents import Document
 from mnv4serve.serving.terms import DEFAULT_TOP_K, MAX_BUDGET_MS, MAX_VARIANT_LENGTH
 
@@ -130,13 +130,13 @@ def _parameters(config: ServiceConfig, *, n_labels: int) -> list[Document]:
             "Least accuracy of the arm that answers.",
             {"type": "number", "minimum": 0, "maximum": 1},
         ),
-        _query(
+        _name(
             "variant",
             "Answer with this variant only, for example conv_small@160.",
-            {"type": "string", "minLength": 1, "maxLength": MAX_VARIANT_LENGTH},
+            {"type": "string", "maxLength": MAX_VARIANT_LENGTH},
         ),
-        _query("backend", "Answer with this backend only.", _enum(BackendName)),
-        _query(
+        _name("backend", "Answer with this backend only.", _enum(BackendName)),
+        _name(
             "on_miss",
             "When no arm is likely on time: answer late (degrade) or fail at once (refuse).",
             {**_enum(OnMiss), "default": OnMiss.DEGRADE},
@@ -219,7 +219,7 @@ def _schemas() -> Document:
         "State": _object({"state": text}),
         "Problem": _object(
             {
-                "type": {"type": "string", "enum": [f"/problems/{code(k)}" for k in leaves()]},
+                "type": _enum([BLANK, *(f"/problems/{code(kind)}" for kind in leaves())]),
                 "title": text,
                 "status": {"type": "integer"},
                 "detail": text,
@@ -269,6 +269,11 @@ def _enum(values: Iterable[str]) -> Document:
 
 def _query(name: str, description: str, schema: Document) -> Document:
     return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _name(name: str, description: str, schema: Document) -> Document:
+    """A parameter that, left empty, counts as left out."""
+    return {**_query(name, description, schema), "allowEmptyValue": True}
 
 
 def _json(description: str, schema: str) -> Document:

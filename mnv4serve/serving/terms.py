@@ -19,20 +19,22 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 def terms_from_query(
     query: bytes, *, budget_headers: list[bytes], default_budget_ms: float, n_labels: int
 ) -> Terms:
-    """Raises BadParameter on anything unknown, repeated, unreadable or out of range."""
+    """Raises BadParameter on anything unknown, repeated, unreadable or out of range.
+
+    A name that is empty was not given, as in a message; a number that is empty is a mistake.
+    """
     given = _fields(query) if query else {}
-    budget_ms = _budget_ms(_get(given, "budget_ms"), budget_headers)
-    top_k = _get(given, "top_k")
-    floor = _get(given, "min_accuracy")
-    backend = _get(given, "backend")
-    on_miss = _get(given, "on_miss")
+    budget_ms = _budget_ms(_written(given, "budget_ms"), budget_headers)
+    top_k = _written(given, "top_k")
+    floor = _written(given, "min_accuracy")
+    backend, on_miss = given.get("backend"), given.get("on_miss")
     return Terms(
         budget_ms=default_budget_ms if budget_ms is None else budget_ms,
         top_k=checked_top_k(None if top_k is None else _integer("top_k", top_k), n_labels),
         min_accuracy=None if floor is None else checked_floor(_number("min_accuracy", floor)),
-        variant=checked_variant(_get(given, "variant")),
-        backend=None if backend is None else checked_backend(backend),
-        on_miss=OnMiss.DEGRADE if on_miss is None else _on_miss(on_miss),
+        variant=checked_variant(given.get("variant")),
+        backend=checked_backend(backend) if backend else None,
+        on_miss=_on_miss(on_miss) if on_miss else OnMiss.DEGRADE,
     )
 
 
@@ -59,10 +61,10 @@ def checked_floor(min_accuracy: float) -> float:
 
 
 def checked_variant(variant: str | None) -> str | None:
-    """A variant's name as given; whether there is one, the router knows."""
-    if variant is not None and len(variant) > MAX_VARIANT_LENGTH:
-        raise BadParameter("variant is longer than any variant's name")
-    return variant
+    """A variant's name, None where it is empty; whether there is one, the router knows."""
+    if variant and len(variant) > MAX_VARIANT_LENGTH:
+        raise BadParameter(f"variant is longer than {MAX_VARIANT_LENGTH} characters, as no name is")
+    return variant or None
 
 
 def checked_backend(name: str) -> BackendName:
@@ -81,7 +83,8 @@ def _on_miss(name: str) -> OnMiss:
         raise BadParameter(f"on_miss must be {known}, not {name[:40]!r}") from None
 
 
-def _get(given: dict[str, str], name: str) -> str | None:
+def _written(given: dict[str, str], name: str) -> str | None:
+    """A number as it was written, which has to be more than nothing."""
     text = given.get(name)
     if text == "":
         raise BadParameter(f"{name} is empty: give it a value or leave it out")

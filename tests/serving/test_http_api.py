@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.domain import Transport
+from mnv4serve.domain import OnMiss, Transport
 from mnv4serve.errors import (
     Cancelled,
     Draining,
@@ -185,9 +185,7 @@ async def test_an_encoded_body_is_refused(http: httpx.AsyncClient) -> None:
         "top_k=1.5",
         "top_k=-1",
         "top_k=99999999999999999999",
-        "variant=",
         "backend=CPU",
-        "on_miss=",
         "a=b",
         "variant=" + "x" * 5000,
     ],
@@ -311,12 +309,13 @@ async def test_a_missing_key_is_told_the_scheme() -> None:
 async def test_wrong_addresses_are_problems_too(
     http: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
-    """A wrong method names the right one."""
-    response = await http.request(method, path)
+    """A wrong method names the right one; the caller's id comes back as with any other problem."""
+    response = await http.request(method, path, headers={"X-Request-Id": "mine-1"})
 
     assert (response.status_code, response.json()["status"]) == (status, status)
     assert response.headers["content-type"] == "application/problem+json"
     assert ("allow" in response.headers) == (status == 405)
+    assert (response.json()["instance"], response.json()["request_id"]) == (path, "mine-1")
 
 
 @pytest.mark.parametrize(
@@ -385,15 +384,28 @@ async def test_the_page_reads_the_document_it_is_served_with(http: httpx.AsyncCl
     assert all(parameter["description"] for parameter in parameters.values())
     assert parameters["on_miss"]["schema"]["enum"] == ["degrade", "refuse"]
     assert parameters["top_k"]["schema"]["default"] == 5
+    may_be_empty = {name for name, found in parameters.items() if found.get("allowEmptyValue")}
+    assert may_be_empty == {"variant", "backend", "on_miss"}
     ready = document["paths"]["/readyz"]["get"]["responses"]["503"]
     assert ready["description"] == "Not ready, Draining."
 
 
-async def test_an_empty_value_is_told_as_such(http: httpx.AsyncClient) -> None:
-    """`budget_ms=` is no number, but that is not the point."""
-    response = await http.post("/classify?budget_ms=", content=PHOTO)
+async def test_an_empty_way_to_miss_is_the_usual_one(
+    http: httpx.AsyncClient, gateway: FakeGateway
+) -> None:
+    """As `ON_MISS_UNSPECIFIED` is in a message."""
+    response = await http.post("/classify?on_miss=", content=PHOTO)
 
-    assert response.json()["detail"] == "budget_ms is empty: give it a value or leave it out"
+    assert response.status_code == 200
+    assert gateway.calls[0].terms.on_miss is OnMiss.DEGRADE
+
+
+@pytest.mark.parametrize("name", ["budget_ms", "top_k", "min_accuracy"])
+async def test_an_empty_number_is_told_as_such(http: httpx.AsyncClient, name: str) -> None:
+    """`budget_ms=` is no number, but that is not the point."""
+    response = await http.post(f"/classify?{name}=", content=PHOTO)
+
+    assert response.json()["detail"] == f"{name} is empty: give it a value or leave it out"
 
 
 async def test_lifespan_events_are_acknowledged(gateway: FakeGateway) -> None:

@@ -104,6 +104,16 @@ async def test_what_is_left_out_gets_the_defaults(
     assert gateway.calls[0].terms == Terms(budget_ms=gateway.config.default_budget_ms)
 
 
+@pytest.mark.parametrize("name", ["variant", "backend"])
+async def test_an_empty_name_is_the_same_as_none(
+    client: AsyncClient, gateway: FakeGateway, name: str
+) -> None:
+    """A message cannot tell the two apart, so that a query does not either."""
+    await client.classify(PHOTO, **{name: ""})  # type: ignore[arg-type]  # one name of several
+
+    assert gateway.calls[0].terms == Terms(budget_ms=gateway.config.default_budget_ms)
+
+
 async def test_top_k_defaults_to_all_of_few_labels(
     client: AsyncClient, gateway: FakeGateway
 ) -> None:
