@@ -35,6 +35,8 @@ NO_ARM = ("", "", "")
 REQUEST_LABELS = ("transport", "variant", "backend", "device", "outcome")
 STAGES = ("total", "wait", "decode", "service")
 ANSWERED = frozenset({Outcome.ON_TIME, Outcome.LATE})
+REFUSED = frozenset({Outcome.REFUSED, Outcome.SHED, Outcome.EXPIRED})
+"""Sound requests that the service gave up, before or after it took them in."""
 
 
 class Series(Protocol):
@@ -188,7 +190,7 @@ class Metrics:
         """Account for one finished request, exactly once."""
         labels = (served.transport, *_arm_labels(served.plan), served.outcome)
         self._count_of(labels).inc()
-        if served.refused_reason is not None:
+        if served.outcome in REFUSED and served.refused_reason is not None:
             self._refusal_of(served.refused_reason).inc()
         if served.outcome in ANSWERED:
             assert served.plan is not None
@@ -223,7 +225,7 @@ class Metrics:
 
     def _refusal_of(self, reason: str) -> Series:
         if reason not in self._refusals:
-            text = "Requests without an answer, by reason"
+            text = "Requests refused, shed or expired, by reason; the others by outcome alone"
             series = self.sink.counter("mnv4serve_refused", text, {"reason": reason})
             self._refusals[reason] = series
         return self._refusals[reason]

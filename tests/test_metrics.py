@@ -101,6 +101,30 @@ def test_a_refusal_is_counted_by_reason_and_has_no_latency() -> None:
     assert _sample(metrics, "latency_seconds_count", stage="total") == 0
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason", "refused"),
+    [
+        (Outcome.REFUSED, "busy", 1),
+        (Outcome.SHED, "shed", 1),
+        (Outcome.EXPIRED, "expired", 1),
+        (Outcome.INVALID, "bad_image", None),
+        (Outcome.CANCELLED, "cancelled", None),
+        (Outcome.ERROR, "internal", None),
+    ],
+)
+def test_refused_is_what_a_sound_request_was_denied(
+    outcome: Outcome, reason: str, refused: int | None
+) -> None:
+    """Malformed, withdrawn and failed requests are told by their outcome alone."""
+    metrics = Metrics()
+
+    metrics.observe(served(outcome, plan=None, stages=None, refused_reason=reason))
+
+    no_arm = {"transport": "http", "variant": "", "backend": "", "device": ""}
+    assert _sample(metrics, "refused_total", reason=reason) == refused
+    assert _sample(metrics, "requests_total", outcome=outcome, **no_arm) == 1
+
+
 def test_device_gauges_are_read_when_scraped() -> None:
     """Queue depth and slowdown show the value at the time of the scrape."""
     metrics = Metrics()

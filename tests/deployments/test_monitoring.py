@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mnv4serve.errors import code, leaves
 from tests.deployments.exported import exported
 
 FOLDER = Path(__file__).parents[2] / "deployments" / "monitoring"
@@ -39,6 +40,14 @@ def test_what_is_asked_for_is_exported(name: str, expression: str) -> None:
     unknown = set(NAME.findall(expression)) - exported()
 
     assert not unknown, f"{name} asks for {unknown}"
+
+
+def test_the_autoscaler_counts_reasons_that_exist() -> None:
+    """A reason that is none of the error classes would never be counted."""
+    reasons = re.findall(r'reason=~"([a-z_|]+)"', (FOLDER / "adapter.yaml").read_text("utf-8"))
+
+    (asked,) = reasons
+    assert set(asked.split("|")) <= {code(kind) for kind in leaves()}
 
 
 def test_the_rules_hold_their_own_tests() -> None:
