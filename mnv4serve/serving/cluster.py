@@ -29,8 +29,11 @@ PREFERRED = {
     "RAY_prestart_worker_first_driver": "0",
 }
 SERVICER_FUNCTIONS = ("mnv4serve.serving.ray_private.add_services",)
+PROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+"""Where Ray's HAProxy listens beside the two of ours, unless the environment says otherwise."""
 INGRESS = "ingress"
 MESSAGE_MARGIN_BYTES = 1 << 20
+HIGHEST_PORT = 65_535
 
 
 def set_flags(environment: MutableMapping[str, str], *, max_body_bytes: int) -> None:
@@ -63,6 +66,18 @@ def check_flags(environment: Mapping[str, str], *, where: str = "the cluster") -
                 f"{where} runs without {name}={value}: "
                 "set it on the head and on every worker, then start them again"
             )
+
+
+def proxy_ports(environment: Mapping[str, str]) -> dict[str, int]:
+    """The further ports of Ray's HAProxy by the switch that sets each.
+
+    Raises BadConfig where one of them is no port.
+    """
+    chosen = {name: environment.get(name, str(port)) for name, port in PROXY_PORTS.items()}
+    for name, port in chosen.items():
+        if not (port.isdecimal() and 0 < int(port) <= HIGHEST_PORT):
+            raise BadConfig(f"{name} is {port!r}: give it a port from 1 to {HIGHEST_PORT}")
+    return {name: int(port) for name, port in chosen.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 from mnv4serve.config import ServiceConfig
 from mnv4serve.errors import BackendUnavailable, BadConfig, MnvError
 from mnv4serve.profiler import cpu_grant
-from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, demand, set_flags
+from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, demand, proxy_ports, set_flags
+from mnv4serve.serving.local import check_addresses
+from mnv4serve.serving.ports import ANYWHERE, check_apart, check_free
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +27,7 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
     environment contradicts the switches, or the machine has too few cores for the pools.
     """
     set_flags(os.environ, max_body_bytes=config.max_body_bytes)
-    for port, flag in ((config.port, "--port"), (config.grpc_port, "--grpc-port")):
-        _check_free(config.host, port, flag)
-    if config.ray.address is None:
-        _check_free(config.host, config.ray.metrics_port, "ray.metrics_port")
+    check_ports(config)
     try:
         import ray  # noqa: PLC0415  # the switches have to stand in the environment first
         from ray import serve  # noqa: PLC0415
@@ -47,6 +45,26 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def check_ports(config: ServiceConfig) -> None:
+    """Raises BadConfig where a port cannot be had, to be asked before minutes of building.
+
+    A running cluster holds its own already; those of its HAProxy are of concern here otherwise.
+    """
+    check_addresses(config)
+    if config.ray.address is not None:
+        return
+    own = {
+        "--port": config.port,
+        "--grpc-port": config.grpc_port,
+        "ray.metrics_port": config.ray.metrics_port,
+    }
+    proxy = proxy_ports(os.environ)
+    check_apart(own | proxy)
+    check_free(config.host, config.ray.metrics_port, "ray.metrics_port")
+    for setting, port in proxy.items():
+        check_free(ANYWHERE, port, setting)
 
 
 def _start(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
@@ -122,15 +140,3 @@ def reason_in(told: str) -> str:
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("mnv4serve.errors.")]
     return ours[-1].partition(": ")[2] if ours else (lines or ["it gave no reason"])[-1]
-
-
-def _check_free(host: str, port: int, flag: str) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise BadConfig(
-                f"cannot listen on {host}:{port}, it may be in use: choose another {flag}"
-            ) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator, Generator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -16,7 +17,7 @@ from google.rpc.status_pb2 import Status
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.serving.answers import Send
-from mnv4serve.serving.cluster import PREFERRED, REQUIRED, SERVICER_FUNCTIONS
+from mnv4serve.serving.cluster import PREFERRED, REQUIRED, SERVICER_FUNCTIONS, proxy_ports
 from mnv4serve.serving.http_api import App
 from mnv4serve.serving.http_protocol import WholeBodyProtocol
 from mnv4serve.v1 import classifier_pb2 as pb
@@ -97,6 +98,16 @@ def test_serve_finds_the_hooks() -> None:
 def test_serve_reads_the_switch(name: str) -> None:
     """A switch that Serve has renamed would do nothing."""
     assert f'"{name}"' in Path(constants.__file__).read_text(encoding="utf-8")
+
+
+def test_the_proxy_listens_where_it_is_looked_for() -> None:
+    """Ports that Serve has moved would be asked for in vain."""
+    listening = {
+        "RAY_SERVE_HAPROXY_STATS_PORT": constants.RAY_SERVE_HAPROXY_STATS_PORT,
+        "RAY_SERVE_HAPROXY_METRICS_PORT": constants.RAY_SERVE_HAPROXY_METRICS_PORT,
+    }
+
+    assert listening == proxy_ports(os.environ)
 
 
 def test_serves_http_server_takes_bodies_whole() -> None:
