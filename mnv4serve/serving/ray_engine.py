@@ -50,20 +50,26 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
 def check_ports(config: ServiceConfig) -> None:
     """Raises BadConfig where a port cannot be had, to be asked before minutes of building.
 
-    A running cluster holds its own already; those of its HAProxy are of concern here otherwise.
+    A running cluster has HAProxy's ports already; one that is started here needs them.
     """
+    started_here = config.ray.address is None
+    if started_here:
+        _check_proxy(config)
     check_addresses(config)
-    if config.ray.address is not None:
-        return
+    if started_here:
+        check_free(config.host, config.ray.metrics_port, "ray.metrics_port")
+
+
+def _check_proxy(config: ServiceConfig) -> None:
+    """To be asked first: one that was left behind has the service's own ports as well."""
     own = {
         "--port": config.port,
         "--grpc-port": config.grpc_port,
         "ray.metrics_port": config.ray.metrics_port,
     }
-    proxy = proxy_ports(os.environ)
-    check_apart(own | proxy)
-    check_free(config.host, config.ray.metrics_port, "ray.metrics_port")
-    for setting, port in proxy.items():
+    ports = proxy_ports(os.environ)
+    check_apart(own | ports)
+    for setting, port in ports.items():
         check_free(ANYWHERE, port, setting)
 
 

@@ -104,6 +104,20 @@ def test_the_engine_asks_for_the_proxys_ports_before_it_starts(
     check_ports(config.model_copy(update={"ray": joined}))
 
 
+def test_the_proxy_is_named_where_it_has_the_services_port_as_well(
+    left_behind: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another --port would only lead to the next port that the same process holds."""
+    pid, port = left_behind
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", str(free_port()))
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", str(port))
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        config = ServiceConfig(port=own.getsockname()[1], grpc_port=free_port())
+
+        with pytest.raises(BadConfig, match=rf"port {port}, haproxy \(process {pid}\)"):
+            check_ports(config)
+
+
 @pytest.mark.parametrize("value", ["stats", "0", "65536", "-1", ""])
 def test_a_switch_that_is_no_port_is_named(value: str) -> None:
     """Ray would end with a traceback, or listen somewhere."""
