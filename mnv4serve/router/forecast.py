@@ -39,13 +39,13 @@ class Outlook:
         spread: list[float],
         rate: float,
         budgets: list[float],
-        fastest_ms: float,
+        needed_ms: float,
     ) -> None:
         self._horizons = horizons
         self._rate = rate
         self._arriving = arriving
         self._spread = spread
-        slacks = [max(0.0, budget - fastest_ms) for budget in budgets]
+        slacks = [max(0.0, budget - needed_ms) for budget in budgets]
         self._due = [self._mean(x, budgets) for x in horizons]
         self._blocked = [self._mean(x, slacks) for x in horizons]
 
@@ -123,6 +123,8 @@ class Forecast:
         self._budgets: list[float] = []
         self._gap_ms: float | None = None
         self._n = 0
+        self.needed_ms = fastest_ms
+        """What is left of a budget has to be as long for the fastest arm to be likely on time."""
         self.typical_budget_ms = 0.0
         """The mean of recent budgets."""
 
@@ -177,7 +179,7 @@ class Forecast:
             spread=_mixed(situation.variances, belief, steady),
             rate=rate,
             budgets=self._budgets,
-            fastest_ms=self._fastest_ms,
+            needed_ms=self.needed_ms,
         )
 
     def _refresh(self) -> None:

@@ -35,6 +35,7 @@ class Market:
         self._curve_left = 0
         self._outlook: Outlook | None = None
         self._next_free_ms = 0.0
+        self._needed_ms = 0.0
 
     def arrived(self, request: Request, now_ms: float) -> None:
         """Take note of demand."""
@@ -48,6 +49,7 @@ class Market:
             return
         if self._forecast is None:
             self._forecast = Forecast(curve.fastest_ms)
+        self._forecast.needed_ms = self._needed_ms
         busy = [run.remaining_ms(view.now_ms) for run in view.ledger.running]
         spare_slot = len(busy) < view.ledger.slots - 1
         self._next_free_ms = 0.0 if spare_slot else min(busy, default=math.inf)
@@ -88,6 +90,12 @@ class Market:
                 if arm.accuracy is not None
             ]
             self._curve = Curve(points) if points else None
+            self._needed_ms = min(
+                view.predictor.required_ms(
+                    view.predictor.expect(arm, job.picture, wait_ms=0.0), view.target
+                )
+                for arm in view.arms
+            )
         return self._curve
 
 

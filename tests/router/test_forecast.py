@@ -77,6 +77,18 @@ def test_due_and_blocked_follow_the_budgets() -> None:
     assert subject.typical_budget_ms == pytest.approx(10.0)
 
 
+def test_what_must_be_left_for_the_fastest_arm_counts_against_the_slack() -> None:
+    """The less of a budget may be waited away, the more requests a taken slot makes late."""
+    blocked = []
+    for needed_ms in (1.0, 6.0):
+        subject = Forecast(1.0)
+        subject.needed_ms = needed_ms
+        now_ms = _poisson(subject, gap_ms=1.0, n=400, budget_ms=8.0)
+        blocked.append(_outlook(subject, now_ms).blocked(10.0))
+
+    assert blocked[0] < 0.5 * blocked[1]
+
+
 def test_a_clock_that_jumps_back_does_no_harm() -> None:
     """Times that contradict each other leave a rate that is finite and not negative."""
     subject = Forecast(1.0)

@@ -7,7 +7,7 @@ from mnv4serve.domain import Arm
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.market import Market
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Estimate, Spent
+from mnv4serve.router.predict import Spent
 
 CAUTION = 0.2
 """Share of the usual risk that a promise may carry which others have to make room for."""
@@ -42,10 +42,9 @@ class Priced:
             return Order(shed=(head,))
         self.market.look(jobs, view)
         likely = [c for c in candidates if c.on_time_probability >= view.target]
+        alone = self._best_alone(head, likely or candidates, candidates, view)
         if not likely:
-            pick = max(candidates, key=lambda c: (c.on_time_probability, -c.estimate.slot_ms))
-            return Order(pick.arm, (head,))
-        alone = self._best_alone(head, likely, candidates, view)
+            return Order(alone.arm, (head,))
         if len(jobs) > 1 and view.predictor.batch_sizes:
             return self._best_batch(jobs, alone, view)
         return Order(alone.arm, (head,))
@@ -57,25 +56,25 @@ class Priced:
         """The predictor learns from runs; nothing else has to."""
 
     def _worth(self, candidate: Candidate) -> float:
-        return _accuracy(candidate.arm) - self.market.price * candidate.estimate.slot_ms
+        return _value(candidate) - self.market.price * candidate.estimate.slot_ms
 
     def _best_alone(
         self,
         head: Job,
-        likely: Sequence[Candidate],
+        among: Sequence[Candidate],
         candidates: Sequence[Candidate],
         view: View,
     ) -> Candidate:
-        """Among the arms that make no other job late; where all do, the fastest."""
+        """Of some candidates the best that makes no other job late; where all do, the fastest."""
         least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
         limit_ms = least_ms + view.ledger.spare_ms(view.now_ms, least_ms, without=(head.id,))
         best, best_value = None, -math.inf
-        for candidate in likely:
+        for candidate in among:
             slot_ms = candidate.estimate.slot_ms
-            value = _accuracy(candidate.arm) - self.market.cost(slot_ms)
+            value = _value(candidate) - self.market.cost(slot_ms)
             if slot_ms <= limit_ms and value > best_value:
                 best, best_value = candidate, value
-        return best or fastest(likely)
+        return best or fastest(among)
 
     def _best_batch(self, jobs: Sequence[Job], alone: Candidate, view: View) -> Order:
         """The first job alone, or with those behind it where that is worth more.
@@ -85,16 +84,20 @@ class Priced:
         """
         best = Order(alone.arm, (jobs[0],))
         apart = max(0.0, self._worth(alone))
-        best_value = _accuracy(alone.arm) - self.market.cost(alone.estimate.slot_ms)
+        best_value = _value(alone) - self.market.cost(alone.estimate.slot_ms)
         for size in view.predictor.batch_sizes:
             members = tuple(jobs[:size])
             if len(members) < size:
                 break
             for arm in _common(members):
                 estimate = view.together(arm, members)
-                value = size * _accuracy(arm) - self.market.cost(estimate.slot_ms)
-                value -= (size - 1) * apart
-                if value > best_value and _keeps_all(members, estimate, view):
+                cost = self.market.cost(estimate.slot_ms) + (size - 1) * apart
+                if size * _accuracy(arm) - cost <= best_value:
+                    continue
+                on_time = [view.probability(estimate, job) for job in members]
+                value = sum(on_time) * _accuracy(arm) - cost
+                kept = min(on_time) >= view.target and _harmless(members, estimate.slot_ms, view)
+                if kept and value > best_value:
                     best, best_value = Order(arm, members), value
         return best
 
@@ -107,11 +110,8 @@ def _squeezed(candidate: Candidate, request: Request, view: View) -> Candidate:
     return Candidate(candidate.arm, run, view.predictor.squeezed_probability(run, left_ms))
 
 
-def _keeps_all(members: Sequence[Job], estimate: Estimate, view: View) -> bool:
-    """Whether a batch is likely on time for its members, and no worse for others than apart."""
-    if any(view.probability(estimate, job) < view.target for job in members):
-        return False
-    slot_ms = estimate.slot_ms
+def _harmless(members: Sequence[Job], slot_ms: float, view: View) -> bool:
+    """Whether a batch makes no other job later than its members would apart."""
     least_ms = min(slot_ms, sum(job.least_ms for job in members))
     return slot_ms <= least_ms + view.ledger.spare_ms(
         view.now_ms, least_ms, without=[job.id for job in members]
@@ -123,6 +123,11 @@ def _common(members: Sequence[Job]) -> list[Arm]:
     return [
         arm for arm in members[0].arms if all(any(arm is one for one in j.arms) for j in members)
     ]
+
+
+def _value(candidate: Candidate) -> float:
+    """The accuracy to expect, a late answer being worth nothing."""
+    return candidate.on_time_probability * _accuracy(candidate.arm)
 
 
 def _accuracy(arm: Arm) -> float:

@@ -14,7 +14,9 @@ from tests.router.builders import (
     SERVICE_MS,
     admitted,
     arm,
+    arms_of,
     busy_pool,
+    candidate,
     job,
     pool,
     refused,
@@ -58,6 +60,33 @@ def test_time_costs_nothing_while_there_is_plenty() -> None:
 
     assert _priced(subject).market.price == 0.0
     assert (decided.arm, decided.plan.reason) == (ARMS[2], Reason.MOST_ACCURATE_ON_TIME)
+
+
+def test_what_counts_is_the_accuracy_to_expect() -> None:
+    """A little accuracy is not worth a larger risk of being late, also above the target."""
+    subject = pool(ARMS, SERVICE_MS)
+    view = subject.view(0.0, RULES)
+    sure = candidate(arm("sure", accuracy=0.86), probability=1.0)
+    risky = candidate(arm("risky", accuracy=0.88), probability=0.95)
+    better = candidate(arm("better", accuracy=0.88), probability=0.99)
+
+    taken = [Priced().bid([sure, other], request(20.0), view) for other in (risky, better)]
+
+    assert [bid.candidate.arm.variant for bid in taken if bid] == ["sure", "better"]
+
+
+def test_an_unlikely_job_runs_what_is_worth_most_all_the_same() -> None:
+    """Where no arm reaches the target the fastest need not be the best chance."""
+    arms = arms_of(0.5, 0.9)
+    subject = pool(arms, (9.0, 9.2))
+    late = replace(job(1, deadline_ms=9.3), arms=arms)
+    view = subject.view(0.0, RULES)
+    chances = [c.on_time_probability for c in view.candidates(late)]
+
+    order = Priced().order([late], view)
+
+    assert all(0.0 < chance < RULES.on_time_target for chance in chances)
+    assert order.arm is arms[1]
 
 
 def test_a_load_makes_time_dear() -> None:
