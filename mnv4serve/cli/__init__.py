@@ -32,7 +32,11 @@ from mnv4serve.errors import MnvError
 
 app = typer.Typer(
     name="mnv4serve",
-    help="Classify pictures within a latency budget: the most accurate MobileNetV4 that makes it.",
+    help="""Classify pictures within a latency budget: the most accurate MobileNetV4 that makes it.
+
+    Start with `mnv4serve serve`; it prints a command that sends a picture. `mnv4serve classify
+    photo.jpg` answers without a server, `mnv4serve doctor` tells what this machine can run.
+    """,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

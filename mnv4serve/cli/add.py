@@ -39,7 +39,8 @@ from mnv4serve.profiler import Candidate
 RANGES = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}
 COLOURS: dict[str, Colours] = {"rgb": "RGB", "bgr": "BGR", "grey": "grey"}
 
-Numbers = Annotated[str | None, typer.Option(metavar="R,G,B", help="Instead of the guess.")]
+GUESS = "guessed"
+Numbers = Annotated[str | None, typer.Option(metavar="R,G,B", show_default="guessed")]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,60 +48,76 @@ def register(app: typer.Typer) -> None:
 
 
 def add(
-    model: Annotated[Path, typer.Argument(help=".onnx or .tflite file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=".onnx or .tflite file.")],
     *,
     labels: Annotated[
         Path | None,
-        typer.Option(help="One label a line, or JSON; those of the zoo where it is there already."),
+        typer.Option(
+            help="File with one label a line, or JSON.", show_default="those of --zoo, if it exists"
+        ),
     ] = None,
     zoo: Annotated[
-        str | None, typer.Option(help="Zoo to join or to begin; named like the file by default.")
+        str | None,
+        typer.Option(help="Zoo to join or to begin.", show_default="named like the file"),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the variant; the file's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the variant.", show_default="the file's")
+    ] = None,
     pictures: Annotated[
         Path | None,
-        typer.Option(help="Folder of class folders: to check the guesses and measure accuracy."),
+        typer.Option(
+            help="One folder of pictures a class, to check the guesses and measure accuracy."
+        ),
     ] = None,
     layout: Annotated[
-        Literal["NCHW", "NHWC"] | None, typer.Option(help="Instead of the guess.")
+        Literal["NCHW", "NHWC"] | None,
+        typer.Option(help="Of the input: channels before or after the pixels.", show_default=GUESS),
     ] = None,
     colours: Annotated[
-        Literal["rgb", "bgr", "grey"] | None, typer.Option(help="Instead of the guess.")
+        Literal["rgb", "bgr", "grey"] | None,
+        typer.Option(help="Order of the channels.", show_default=GUESS),
     ] = None,
     value_range: Annotated[
         Literal["0..1", "0..255", "-1..1"] | None,
-        typer.Option("--range", help="Of the pixels, before --mean and --std."),
+        typer.Option("--range", help="Of the pixels, before --mean and --std.", show_default=GUESS),
     ] = None,
     mean: Numbers = None,
     std: Numbers = None,
     label_offset: Annotated[
-        int | None, typer.Option(min=0, help="Outputs before the first label's.")
+        int | None,
+        typer.Option(min=0, help="Outputs before the first label's.", show_default=GUESS),
     ] = None,
     output: Annotated[
-        Literal["logits", "probabilities"] | None, typer.Option(help="Instead of the guess.")
+        Literal["logits", "probabilities"] | None,
+        typer.Option(help="What the numbers it gives are.", show_default=GUESS),
     ] = None,
     output_name: Annotated[
-        str | None, typer.Option(help="Which output, where several fit the labels.")
+        str | None, typer.Option(help="Name of the output, where several fit the labels.")
     ] = None,
     resolution: Annotated[
-        int | None, typer.Option(min=8, max=2048, help="Where the file takes any.")
+        int | None,
+        typer.Option(
+            min=8, max=2048, help="Side of the input in pixels, where the file takes any."
+        ),
     ] = None,
     resize: Annotated[
         Literal["squash", "shortest"] | None,
-        typer.Option(help="The whole picture, or its centre in the right proportions."),
+        typer.Option(
+            help="The whole picture, or its centre in the right proportions.", show_default=GUESS
+        ),
     ] = None,
     crop: Annotated[
         float | None, typer.Option(min=0.1, max=1.0, help="With shortest: the share that is kept.")
     ] = None,
     interpolation: Annotated[
-        Literal["bilinear", "bicubic"] | None, typer.Option(help="bilinear.")
+        Literal["bilinear", "bicubic"] | None, typer.Option(show_default="bilinear")
     ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Add somebody else's classifier to a zoo of your own, ready to serve.
+    """Add anybody's .onnx or .tflite classifier to a zoo of your own, ready to serve.
 
     The file is looked at and tried in a process of its own. What it does not say about pictures
     is guessed, with the reason; --pictures tries the guess and its rivals, and every guess has a

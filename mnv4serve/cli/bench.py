@@ -51,18 +51,21 @@ def bench(
     url: Address = "http://127.0.0.1:8000",
     *,
     images: Annotated[
-        list[Path] | None, typer.Option("--image", help="Picture to send; the example. Repeatable.")
+        list[Path] | None,
+        typer.Option(
+            "--image", help="Picture to send; several take turns.", show_default="example"
+        ),
     ] = None,
     rate: Annotated[float, typer.Option(min=0.1, max=10_000, help="Requests a second.")] = 50.0,
-    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Length of the load.")] = 10.0,
     budgets: Annotated[
-        str, typer.Option(help="Milliseconds with commas; each drawn equally often.")
+        str, typer.Option(help="In milliseconds, with commas; each drawn equally often.")
     ] = "5,10,30,100",
     seed: Annotated[int, typer.Option(help="Of arrivals and budgets.")] = 0,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send Poisson arrivals to a service and tell what came back on time.
+    """Send requests at random times to a running service and tell what came back on time.
 
     Latency counts from when a request was due, whatever became of those before it, and the
     client's own cost is in it.

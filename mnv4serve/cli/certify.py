@@ -8,6 +8,7 @@ import typer
 from mnv4serve.catalog import load_catalog
 from mnv4serve.cli.options import Models, StateDir, ZooName, configure, tell
 from mnv4serve.cli.progress import progress_bar
+from mnv4serve.cli.recipe import read_resolutions
 from mnv4serve.errors import CatalogError
 
 
@@ -16,12 +17,18 @@ def register(app: typer.Typer) -> None:
 
 
 def certify(
-    checkpoint: Annotated[str, typer.Argument(help="Exported weights, for example conv_small.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Exported weights, for example conv_small.")
+    ],
     *,
     data: Annotated[Path, typer.Option(help="Folder with train/ and val/, of class folders.")],
     resolutions: Annotated[
         str | None,
-        typer.Option(metavar="PX,...", help="Those that dev finds worth having where not given."),
+        typer.Option(
+            metavar="PX,...",
+            help="Resolutions to release.",
+            show_default="those that dev finds worth having",
+        ),
     ] = None,
     again: Annotated[
         str | None,
@@ -34,10 +41,12 @@ def certify(
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Choose on dev, read val once per artifact, and write catalog, log and model cards.
+    """Measure how accurate exported weights are as served, and put it on record.
 
-    Everything goes into the models folder, which has to hold the exported weights.
+    Choices are made on dev, a tenth of train/; val/ is read once per artifact. Catalog, log of the
+    readings and model cards go into the models folder, which has to hold the exported weights.
     """
+    chosen = read_resolutions(resolutions) if resolutions else ()
     settings = configure(config=None, models=models, state_dir=state_dir)
     catalog = load_catalog(settings.models)
     name, _ = catalog.zoo(zoo)
@@ -56,7 +65,6 @@ def certify(
             progress=advance,
         )
         entry = read_checkpoint(catalog, name, checkpoint, data=data.name)
-        chosen = _named(resolutions) if resolutions else ()
         releaser.certify(catalog, entry, chosen)
     tell(f"wrote {write_cards(load_catalog(catalog.root))}")
 
@@ -65,10 +73,3 @@ def _check_folders(data: Path, strangers: Path | None) -> None:
     for folder in (data / "train", data / "val", *([strangers] if strangers else [])):
         if not folder.is_dir():
             raise CatalogError(f"{folder} is no folder")
-
-
-def _named(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise CatalogError(f"resolutions look like 96,128, not {text!r}") from error

@@ -20,7 +20,7 @@ from mnv4serve.cli.options import (
 )
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.domain import Reply, Terms
-from mnv4serve.errors import BadImage, TooLarge, UnsupportedMedia
+from mnv4serve.errors import BadImage, BadParameter, TooLarge, UnsupportedMedia
 from mnv4serve.host import survey
 from mnv4serve.images import read_header
 from mnv4serve.serving.documents import reply_document
@@ -32,11 +32,27 @@ def register(app: typer.Typer) -> None:
     app.command()(classify)
 
 
+def _checked_budget(budget_ms: float | None) -> float | None:
+    try:
+        return None if budget_ms is None else checked_budget(budget_ms)
+    except BadParameter as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def classify(
-    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="Pictures: JPEG, PNG, WebP, ...")
+    ],
     *,
-    budget_ms: Annotated[float | None, typer.Option(help="Time per picture.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="Milliseconds that one picture may take.",
+            show_default="100",
+            callback=_checked_budget,
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show, at most.")] = 5,
     as_json: AsJson = False,
     variant: VariantName = None,
     backend: Backend = None,
@@ -45,14 +61,14 @@ def classify(
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Label pictures with the most accurate arm that fits the budget.
+    """Label pictures with the most accurate network that fits the budget, without a server.
 
     With --json one picture gives the document of POST /classify, several give a list of them.
     """
     settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
     site = survey(settings)
     terms = Terms(
-        budget_ms=settings.default_budget_ms if budget_ms is None else checked_budget(budget_ms),
+        budget_ms=settings.default_budget_ms if budget_ms is None else budget_ms,
         top_k=min(top_k, len(site.zoo.labels)),
         variant=variant,
         backend=backend,

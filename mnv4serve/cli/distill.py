@@ -28,13 +28,21 @@ def register(app: typer.Typer) -> None:
 
 
 def distill(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or train/ and val/.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="One folder of pictures a class, or one with train/ and val/."
+        ),
+    ],
     *,
     teacher: Annotated[str, typer.Option(help="Variant that answers, as conv_medium@160.")],
     out: RunFolder,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Folder of the teacher's answers, to share between runs; in OUT."),
+        typer.Option(
+            help="Folder of the teacher's answers, to share between runs.",
+            show_default="labels/ in that of --out",
+        ),
     ] = None,
     mixture: Annotated[
         str,

@@ -41,13 +41,17 @@ def register(app: typer.Typer) -> None:
 
 def profile(
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Under 30 s, without a p99.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Half a minute, without p99.")] = False,
     config: ConfigFile = None,
     zoo: ZooName = None,
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Measure every arm on this machine, and how many to run side by side."""
+    """Measure every arm on this machine, and how many to run side by side.
+
+    An arm is a network as one runtime, number format and device execute it. The service measures
+    by itself when it first starts; measure again when the machine has changed.
+    """
     settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
     site = survey(settings)
     views: list[ArmView] = []
@@ -64,14 +68,18 @@ def frontier(
     *,
     as_json: AsJson = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it; .svg, .png or .pdf.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw it as .svg, .png or .pdf; needs mnv4serve[plot]."),
     ] = None,
     config: ConfigFile = None,
     zoo: ZooName = None,
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Show which arms no other beats on both latency and accuracy."""
+    """Show which arms no other beats on both latency and accuracy.
+
+    An arm is a network as one runtime, number format and device execute it.
+    """
     if plot is not None:
         check_plot(plot)
     settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
@@ -94,12 +102,17 @@ def frontier(
 
 
 def evaluate_folder(
-    folder: Annotated[Path, typer.Argument(help="Folder of class folders, named by id or label.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="One folder of pictures a class, named by its id or label."
+        ),
+    ],
     *,
     variant: VariantName = None,
     backend: Backend = None,
     precision: PrecisionName = None,
-    every: Annotated[bool, typer.Option("--all", help="All such arms, one by one.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Each arm that fits.")] = False,
     as_json: AsJson = False,
     config: ConfigFile = None,
     zoo: ZooName = None,

@@ -36,12 +36,15 @@ def register(app: typer.Typer) -> None:
 
 def build(
     variants: Annotated[
-        list[str] | None, typer.Argument(metavar="[VARIANT]...", help="All where none is named.")
+        list[str] | None,
+        typer.Argument(
+            metavar="VARIANT", help="Networks to build, as conv_small@160.", show_default="all"
+        ),
     ] = None,
     *,
     backend: Backend = None,
     precision: PrecisionName = None,
-    force: Annotated[bool, typer.Option("--force", help="Build even what is intact.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build again what is there.")] = False,
     pictures: Annotated[
         Path | None,
         typer.Option(help="Folder of pictures like yours, to compute ranges for int8 from."),
@@ -51,7 +54,7 @@ def build(
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Turn reference and weights into verified artifacts.
+    """Build what is served from the weights, and prove it equal to the reference.
 
     Pulled weights come without int8; --pictures computes its ranges from pictures of your own.
     """

@@ -26,18 +26,33 @@ ConfigFile = Annotated[
     typer.Option("--config", envvar="MNV4SERVE_CONFIG", help="YAML file with configuration keys."),
 ]
 Models = Annotated[
-    Path | None, typer.Option(help="Folder with catalog.toml; ./models, then the package's own.")
+    Path | None,
+    typer.Option(
+        help="Folder with catalog.toml, to read from.",
+        show_default="MNV4SERVE_MODELS, ./models, the package's own",
+    ),
 ]
 StateDir = Annotated[
-    Path | None, typer.Option(help="Folder for artifacts and profiles; the user's cache folder.")
+    Path | None,
+    typer.Option(
+        help="Folder for artifacts and profiles, to write to.",
+        show_default="MNV4SERVE_STATE_DIR, the user's cache folder",
+    ),
 ]
-ZooName = Annotated[str | None, typer.Option("--zoo", help="Zoo to use; the catalog's default.")]
+ZooName = Annotated[
+    str | None,
+    typer.Option(
+        "--zoo",
+        help="Zoo to use: its variants answer with the same labels.",
+        show_default="the catalog's",
+    ),
+]
 VariantName = Annotated[
     str | None, typer.Option("--variant", help="Only this variant, for example conv_small@160.")
 ]
-Backend = Annotated[BackendName | None, typer.Option("--backend", help="Only this backend.")]
+Backend = Annotated[BackendName | None, typer.Option("--backend", help="Only this runtime.")]
 PrecisionName = Annotated[
-    Precision | None, typer.Option("--precision", help="Only this precision.")
+    Precision | None, typer.Option("--precision", help="Only this number format.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

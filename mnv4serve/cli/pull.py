@@ -27,19 +27,19 @@ def register(app: typer.Typer) -> None:
 
 
 def pull(
-    zoo: Annotated[str, typer.Argument(help="imagenet1k.")],
+    zoo: Annotated[str, typer.Argument(metavar="ZOO", help=f"{ZOO}; there is no other yet.")],
     variants: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[VARIANT]...",
-            help="conv_small@224, or conv_small for all its resolutions; the paper's five models "
-            "where none is named.",
+            metavar="VARIANT",
+            help="conv_small@224, or conv_small for all its resolutions.",
+            show_default="the paper's five models",
         ),
     ] = None,
     *,
     show: Annotated[bool, typer.Option("--list", help="Show what is published.")] = False,
     folder: Annotated[
-        Path | None, typer.Option(help="Take the weights from here instead of from the hub.")
+        Path | None, typer.Option(help="Folder to take the weights from, instead of the hub.")
     ] = None,
     build: Annotated[bool, typer.Option(help="Build the artifacts as well.")] = True,
     config: ConfigFile = None,

@@ -6,23 +6,26 @@ from typing import Annotated
 
 import typer
 
+from mnv4serve.arch.specs import ARCHITECTURES
 from mnv4serve.errors import TrainError
 
 RunFolder = Annotated[Path, typer.Option(help="Folder for checkpoint, run record and cache.")]
-ArchitectureName = Annotated[str, typer.Option(help="One of the seven networks.")]
+ARCHITECTURE_HELP = f"One of {', '.join(ARCHITECTURES)}."
+ArchitectureName = Annotated[str, typer.Option(help=ARCHITECTURE_HELP)]
 ScheduleText = Annotated[
     str,
     typer.Option(
-        metavar="SHARE:PX,...", help="Resolutions by share of the epochs; 0.2:96+160 draws one."
+        metavar="SHARE:PX,...",
+        help="Resolutions by share of the epochs; in 0.2:96+160 each batch draws one of two.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="All cores where not given.")]
-Resume = Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")]
+Threads = Annotated[int | None, typer.Option(min=1, show_default="all cores")]
+Resume = Annotated[bool, typer.Option(help="Go on from the last checkpoint.")]
 ExportFolder = Annotated[
     Path | None, typer.Option(help="Folder for the weights once the run has ended.")
 ]
 ResolutionsText = Annotated[
-    str, typer.Option(help="Resolutions to export batch-norm statistics for.")
+    str, typer.Option(metavar="PX,...", help="To export batch-norm statistics for.")
 ]
 PlotFile = Annotated[
     Path | None, typer.Option(help="SVG of the run's curves; needs mnv4serve[plot].")
@@ -40,14 +43,15 @@ def read_schedule(text: str) -> list[tuple[float, tuple[int, ...]]]:
         parts = [part.split(":") for part in text.split(",")]
         return [(float(share), tuple(map(int, sizes.split("+")))) for share, sizes in parts]
     except ValueError as error:
-        raise TrainError(f"a schedule looks like 0.6:96,0.4:128, not {text!r}") from error
+        raise _unread("--schedule", text, "0.6:96,0.4:128") from error
 
 
 def read_resolutions(text: str) -> tuple[int, ...]:
+    """Sides in pixels."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise TrainError(f"resolutions look like 96,128, not {text!r}") from error
+        raise _unread("--resolutions", text, "96,128") from error
 
 
 def read_mixture(text: str) -> list[tuple[str, float]]:
@@ -56,4 +60,8 @@ def read_mixture(text: str) -> list[tuple[str, float]]:
         parts = [part.split(":") for part in text.split(",")]
         return [(name, float(share)) for name, share in parts]
     except ValueError as error:
-        raise TrainError(f"a mixture looks like D1:1,D2:1, not {text!r}") from error
+        raise _unread("--mixture", text, "D1:1,D2:1") from error
+
+
+def _unread(flag: str, text: str, example: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{text!r} does not look like {example}", param_hint=flag)

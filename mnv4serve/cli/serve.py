@@ -51,19 +51,29 @@ def register(app: typer.Typer) -> None:
 def serve(
     *,
     engine: Annotated[
-        Literal["local", "ray"] | None, typer.Option(help="One process, or Ray Serve.")
+        Literal["local", "ray"] | None,
+        typer.Option(help="One process, or replicas on Ray Serve.", show_default="local"),
     ] = None,
     config: ConfigFile = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="HTTP port; 0 takes a free one.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="gRPC port; 0 takes a free one.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on; 0.0.0.0 is all.", show_default="127.0.0.1"),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="HTTP port; 0 takes a free one.", show_default="8000")
+    ] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(help="gRPC port; 0 takes a free one.", show_default="9000")
+    ] = None,
     zoo: ZooName = None,
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Serve the most accurate answer within each request's budget.
+    """Serve the most accurate answer within each request's budget, over HTTP and gRPC.
 
     The first start builds the artifacts and measures this machine; later starts take seconds.
+    Ctrl-C or SIGTERM lets the work in flight finish. All other settings are keys of the --config
+    file, or variables as MNV4SERVE_MAX_QUEUE.
     """
     settings = configure(
         config=config, engine=engine, host=host, port=port, grpc_port=grpc_port, zoo=zoo,

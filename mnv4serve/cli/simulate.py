@@ -1,14 +1,13 @@
 """`mnv4serve simulate`: what policies would do under a load, and how much hardware a load takes."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from mnv4serve.cli.kinds import HOST, load_kinds
 from mnv4serve.cli.options import (
@@ -23,6 +22,7 @@ from mnv4serve.cli.options import (
     tell,
 )
 from mnv4serve.cli.progress import progress_bar
+from mnv4serve.cli.simulated import fleets_table, policies_table
 from mnv4serve.domain import OnMiss
 from mnv4serve.errors import BadConfig
 from mnv4serve.router.policies import POLICIES
@@ -42,19 +42,6 @@ LONG = 30_000
 REQUESTS, PLAN_REQUESTS = 20_000, 60_000
 ALL, DEFAULT = "all", "priced"
 DEFAULT_PROFILE = "imagenette"
-COLUMNS: Mapping[str, str] = {
-    "policy": "policy",
-    "effective accuracy": "effective_accuracy",
-    "on time": "on_time_share",
-    "accuracy": "mean_accuracy",
-    "p50 ms": "p50_ms",
-    "p99 ms": "p99_ms",
-    "refused": "refused_share",
-    "in vain": "false_miss_share",
-    "kept": "promise_kept_share",
-    "busy": "utilisation",
-}
-"""Of the table, and the figures they show."""
 
 
 def register(app: typer.Typer) -> None:
@@ -63,57 +50,76 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     *,
-    policy: Annotated[str, typer.Option(help=f"{', '.join(POLICIES)}; several, or all.")] = DEFAULT,
+    policy: Annotated[
+        str, typer.Option(metavar="NAME,...", help=f"{', '.join(POLICIES)}, or all.")
+    ] = DEFAULT,
     arrivals: Annotated[Process, typer.Option(help="How requests come.")] = Process.POISSON,
-    cv: Annotated[float, typer.Option(help="Spread of the gaps of gamma.")] = 4.0,
+    cv: Annotated[
+        float, typer.Option(help="With gamma: spread of the gaps over their mean.")
+    ] = 4.0,
     trace: Annotated[
         Path | None, typer.Option(help="Recorded arrivals: CSV of times, or counts a second.")
     ] = None,
     load: Annotated[
-        float, typer.Option(help="1.0: every slot busy with the arm amid the frontier.")
+        float,
+        typer.Option(
+            help="Work offered over capacity: at 1.0 the middle arm of the frontier, answering "
+            "everything, keeps every slot busy."
+        ),
     ] = 1.0,
     rate: Annotated[
         float | None, typer.Option(help="Requests a second, instead of --load.")
     ] = None,
     requests: Annotated[
-        int | None, typer.Option(help="20,000; with --plan 60,000 at least.")
+        int | None,
+        typer.Option(help="How many.", show_default="20,000; with --plan 60,000"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of arrivals, budgets and noise.")] = 0,
     budgets: Annotated[
-        str, typer.Option(help="tight, mixed, loose, equal or as in 0.3@3-8,0.7@36 (ms).")
+        str, typer.Option(help="tight, mixed, loose, equal, or shares of ms as 0.3@3-8,0.7@36.")
     ] = "mixed",
     profile: Annotated[
         list[str] | None,
         typer.Option(
             help=f"{', '.join(shipped())}, {HOST}, an arm table (TOML, JSON) or a stored profile; "
-            "several: one node's devices, with --plan the kinds to choose from."
+            "several: one node's devices, with --plan the kinds to choose from.",
+            show_default=DEFAULT_PROFILE,
         ),
     ] = None,
     replicas: Annotated[int, typer.Option(help="Nodes behind a load balancer.")] = 1,
     fault: Annotated[
-        list[str] | None, typer.Option(help="As in slow=3@30-60/0 (percent of the run, device).")
+        list[str] | None,
+        typer.Option(help="As slow=3@30-60/0: device 0 takes 3 times as long from 30 % to 60 %."),
     ] = None,
     noise: Annotated[
-        float | None, typer.Option(help="Log-normal spread of run times; the profile's own.")
+        float | None,
+        typer.Option(help="Log-normal spread of run times.", show_default="as in the profile"),
     ] = None,
     on_miss: Annotated[OnMiss, typer.Option(help="What every request asks for.")] = OnMiss.REFUSE,
-    bound: Annotated[bool, typer.Option("--bound", help="What no policy could exceed.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Find how many devices it takes.")] = False,
-    target: Annotated[float, typer.Option(help="On-time share to plan for.")] = 0.99,
+    bound: Annotated[
+        bool, typer.Option("--bound", help="Also what no policy could exceed.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Find how many devices a load takes.")
+    ] = False,
+    target: Annotated[float, typer.Option(help="With --plan: share to be on time.")] = 0.99,
     target_accuracy: Annotated[
-        float, typer.Option(help="Effective accuracy to plan for as well.")
+        float, typer.Option(help="With --plan: effective accuracy to reach as well.")
     ] = 0.0,
-    cost: Annotated[list[str] | None, typer.Option(help="Of one device, as in NAME=2.5.")] = None,
+    cost: Annotated[
+        list[str] | None, typer.Option(help="With --plan: of one device, as NAME=2.5.")
+    ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
     zoo: ZooName = None,
     models: Models = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Simulate the router, with its own code, on a profile; or plan capacity with it.
+    """Compare routing policies under a made-up load, or plan how much hardware a load takes.
 
-    Devices, arrivals and budgets are drawn, decisions are real. The same seed gives every policy
-    the same requests and run times.
+    Devices, arrivals and budgets are drawn, decisions are those of the router's own code. The same
+    seed gives every policy the same requests and run times. For example
+    `mnv4serve simulate --policy all --load 1.2`, or `--plan --rate 500 --target 0.99`.
     """
     with _usage():
         settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
@@ -194,7 +200,7 @@ def _compare(scenario: Scenario, names: Sequence[str], *, bound: bool, as_json: 
         rows = [document(summary) for summary in found]
         print_json({"policies": rows, "upper_bound": limit, "scenario": _described(scenario)})
         return
-    stdout.print(_policies_table(scenario, found))
+    stdout.print(policies_table(scenario, found))
     if limit is not None:
         stdout.print(f"no policy could exceed an effective accuracy of {limit:.4f} here")
 
@@ -221,34 +227,6 @@ def _described(scenario: Scenario) -> dict[str, object]:
     }
 
 
-def _policies_table(scenario: Scenario, found: Sequence[Summary]) -> Table:
-    rate = scenario.rate_per_s
-    load = rate / scenario.cluster.capacity_per_s()
-    table = Table(
-        title=f"{scenario.requests} requests, {scenario.arrivals.process}, {rate:.0f}/s = load "
-        f"{load:.2f}, budgets {scenario.budgets} ms",
-        title_justify="left",
-        caption="shares of the requests offered; late, refused and dropped count as wrong",
-        caption_justify="left",
-    )
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
-    for summary in sorted(found, key=lambda summary: -summary.effective_accuracy):
-        row = document(summary)
-        table.add_row(*(_cell(row[field]) for field in COLUMNS.values()))
-    return table
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) and value < 1.0 else _large(value)
-
-
-def _large(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
 def _plan(kinds: tuple[Kind, ...], demand: Demand, *, as_json: bool) -> None:
     with progress_bar("planning") as show:
         search = Search(kinds, demand, progress=lambda step, done: show(step, done, done))
@@ -258,7 +236,7 @@ def _plan(kinds: tuple[Kind, ...], demand: Demand, *, as_json: bool) -> None:
         fleets = [_fleet_document(kinds, fleet) for fleet in enough]
         print_json({"plan": _fleet_document(kinds, best), "enough": fleets})
         return
-    stdout.print(_fleets_table(kinds, demand, sorted(search.tried.values(), key=_by_cost)))
+    stdout.print(fleets_table(kinds, demand, sorted(search.tried.values(), key=_by_cost)))
     named = ", ".join(f"{n} x {kind.name}" for n, kind in zip(best.counts, kinds, strict=True) if n)
     stdout.print(
         f"{named}: {best.on_time_share:.4f} on time, at least {best.at_least:.4f} with 95 % "
@@ -274,24 +252,3 @@ def _by_cost(fleet: Fleet) -> tuple[float, tuple[int, ...]]:
 def _fleet_document(kinds: Sequence[Kind], fleet: Fleet) -> dict[str, object]:
     counts = {kind.name: n for kind, n in zip(kinds, fleet.counts, strict=True)}
     return {**asdict(fleet), "counts": counts}
-
-
-def _fleets_table(kinds: Sequence[Kind], demand: Demand, fleets: Sequence[Fleet]) -> Table:
-    table = Table(
-        title=f"{demand.scenario.rate_per_s:.0f}/s, {demand.target:g} on time", title_justify="left"
-    )
-    names = [kind.name for kind in kinds]
-    for name in ("", *names, "cost", "on time", "at least", "accuracy", "busy"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for fleet in fleets:
-        table.add_row(
-            "●" if fleet.enough else "",
-            *(str(n) for n in fleet.counts),
-            f"{fleet.cost:g}",
-            f"{fleet.on_time_share:.4f}",
-            f"{fleet.at_least:.4f}",
-            f"{fleet.effective_accuracy:.4f}",
-            f"{fleet.utilisation:.2f}",
-            style=None if fleet.enough else "dim",
-        )
-    return table

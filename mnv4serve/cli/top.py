@@ -30,7 +30,7 @@ _RAW: Operation[Json] = Operation(
 """The frontier as the document that the service sends."""
 
 Address = Annotated[str, typer.Argument(metavar="URL", help="Where the service answers over HTTP.")]
-ApiKey = Annotated[str | None, typer.Option(help="Where the service asks for one.")]
+ApiKey = Annotated[str | None, typer.Option(help="Key to send, where the service wants one.")]
 Pressed = Callable[[float], str]
 """Waits so many seconds for keys; empty where none came."""
 
@@ -52,9 +52,10 @@ def top(
     ] = 1.0,
     api_key: ApiKey = None,
 ) -> None:
-    """Watch a service: arms with their latency now, queues, traffic, refusals; q quits.
+    """Watch a running service: its arms with their latency now, queues, traffic, refusals.
 
-    With --json the document of GET /frontier. Without a terminal the view is printed once.
+    The key q quits. With --json the document of GET /frontier. Without a terminal the view is
+    printed once.
     """
     address = http_address(url)
     sender = HttpSender(address, headers=key_headers(api_key))

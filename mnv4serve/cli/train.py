@@ -7,6 +7,7 @@ import typer
 
 from mnv4serve.cli.options import ConfigFile, Models, StateDir, configure
 from mnv4serve.cli.recipe import (
+    ARCHITECTURE_HELP,
     ExportFolder,
     PlotFile,
     Resume,
@@ -16,7 +17,7 @@ from mnv4serve.cli.recipe import (
     require_torch,
 )
 
-FOLDER_HELP = "Folder of class folders, or one with train/ and val/."
+FOLDER_HELP = "One folder of pictures a class, or one with train/ and val/."
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +25,11 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help=FOLDER_HELP)] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help=FOLDER_HELP)] = None,
     *,
-    data: Annotated[Path | None, typer.Option(help="The same as FOLDER.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The same as FOLDER, which is then left out.")
+    ] = None,
     zoo: Annotated[
         str | None, typer.Option(help="Add the result to this zoo of your own, ready to serve.")
     ] = None,
@@ -39,21 +42,22 @@ def train(
         typer.Option(help="Folder for checkpoint, record and cache; not needed with --zoo."),
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="One of the seven networks; conv_small, or that of --from.")
+        str | None,
+        typer.Option(help=ARCHITECTURE_HELP, show_default="conv_small, or that of --from"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="60, or 20 with --from.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, show_default="60, or 20 with --from")] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=2, help="64, or fewer where there are few pictures.")
+        int | None, typer.Option(min=2, show_default="64, fewer where there are few pictures")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="0.002, or 0.0005 with --from.")
+        float | None, typer.Option(show_default="0.002, or 0.0005 with --from")
     ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
             metavar="SHARE:PX,...",
-            help="Resolutions by share of the epochs; 0.2:96+160 draws one; 0.6:96,0.3:128,0.1:160 "
-            "or, with --from, the variant's and two below.",
+            help="Resolutions by share of the epochs; in 0.2:96+160 each batch draws one of two.",
+            show_default="0.6:96,0.3:128,0.1:160, or with --from the variant's and two below",
         ),
     ] = None,
     mixup: Annotated[float, typer.Option(help="Share of the batches; for long runs.")] = 0.0,
@@ -64,7 +68,11 @@ def train(
     export: ExportFolder = None,
     resolutions: Annotated[
         str | None,
-        typer.Option(help="To export statistics for; 96,128,160,192,224, or those trained at."),
+        typer.Option(
+            metavar="PX,...",
+            help="To export statistics for.",
+            show_default="96,128,160,192,224, or with --from or --zoo those trained at",
+        ),
     ] = None,
     plot: PlotFile = None,
     config: ConfigFile = None,

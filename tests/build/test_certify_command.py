@@ -73,14 +73,13 @@ def test_one_command_renews_catalog_log_and_cards(
         ({"checkpoint": "nobody"}, "export the weights"),
         ({"--data": "nowhere"}, "is no folder"),
         ({"--strangers": "nowhere"}, "is no folder"),
-        ({"--resolutions": "many"}, "resolutions look like"),
         ({"--zoo": "birds"}, "unknown zoo"),
     ],
 )
 def test_what_cannot_be_certified_is_one_sentence(
     models: Path, data: Path, changes: dict[str, str], sentence: str
 ) -> None:
-    """Missing weights, folders and zoos, and resolutions that are no numbers, change nothing."""
+    """Missing weights, folders and zoos change nothing."""
     options = {"--data": str(data), "--models": str(models), **changes}
     name = options.pop("checkpoint", "tiny")
     before = (models / "catalog.toml").read_bytes()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from mnv4serve.cli import app
+
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]  # of a group
+PLACE = re.compile(r"(\{[A-Z]+\}|\[[A-Z]+\])(\.\.\.)?")
+"""What stands in a usage line for an argument: needed or not, one or several."""
 
 Environment = dict[str, str]
 
@@ -111,14 +120,12 @@ def test_doctor_tells_why_a_backend_is_not_used(tiny_environment: Environment) -
         (("serve", "--zoo", "birds"), "unknown zoo 'birds'"),
         (("serve", "--models", "/nowhere"), "holds no catalog.toml"),
         (("serve", "--config", "absent.yaml"), "absent.yaml cannot be read"),
-        (("classify", __file__, "--budget-ms", "-5"), "budget_ms must be above 0"),
         (("frontier", "--plot", "frontier.nonsense"), "cannot be drawn"),
         (("build", "huge@512"), "unknown variant 'huge@512'"),
         (("build", "--backend", "cuda"), "nothing to build"),
         (("eval", "absent"), "no folder"),
         (("frontier", "--models", "/nowhere"), "holds no catalog.toml"),
         (("train", "absent", "--out", "absent-out"), "absent"),
-        (("train", "absent", "--out", "x", "--schedule", "all"), "schedule looks like"),
         (("train", "absent", "--out", "x", "--architecture", "vgg"), "unknown architecture"),
     ],
 )
@@ -143,12 +150,36 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(
     assert done.stdout == ""
 
 
-def test_wrong_usage_is_exit_code_2(tiny_environment: Environment) -> None:
-    """An unknown option is answered by the usage, as every command line does."""
-    done = run(tiny_environment, "serve", "--budget")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--budget"), "--budget"),
+        (("classify", __file__, "--budget-ms", "-5"), "must be above 0"),
+        (("train", "absent", "--out", "x", "--schedule", "all"), "'all' does not look like"),
+        (("distill", "absent", "--out", "x", "--teacher", "x", "--mixture", "D1"), "--mixture"),
+        (("certify", "nobody", "--data", "x", "--resolutions", "many"), "--resolutions"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(
+    tiny_environment: Environment, arguments: tuple[str, ...], words: str
+) -> None:
+    """What cannot be read is answered by the usage, as every command line does."""
+    done = run(tiny_environment, *arguments)
 
     assert done.returncode == 2
-    assert "--budget" in done.stderr
+    assert words in done.stderr
+    assert "Usage: " in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_what_a_command_takes(command: str) -> None:
+    """Each place of the usage line is a word in capitals within one pair of brackets."""
+    shown = CliRunner().invoke(app, [command, "--help"])
+
+    (usage,) = (line for line in shown.output.splitlines() if "Usage:" in line)
+    places = usage.split("[OPTIONS]")[1].split()
+    assert shown.exit_code == 0
+    assert all(PLACE.fullmatch(place) for place in places), usage
 
 
 def test_debug_shows_the_traceback(tiny_environment: Environment) -> None:
