@@ -8,7 +8,8 @@ from pathlib import Path
 from mnv4serve.errors import BadConfig
 
 ANYWHERE = "0.0.0.0"  # noqa: S104  # where Ray's HAProxy listens, whatever it is told
-PROXY = "haproxy"
+LEFT_BEHIND = ("haproxy", "ray::")
+"""How the processes are called that outlive a killed Ray, and may be deaf to SIGTERM."""
 _LISTENING = "0A"
 
 
@@ -40,9 +41,12 @@ def _held(port: int) -> str:
     if not held_by:
         return "a process that this user may not see holds it: end that or"
     names = ", ".join(f"{name} (process {pid})" for pid, name in held_by.items())
-    ends = "kill " + " ".join(str(pid) for pid in held_by)
-    origin = ", which a killed Ray leaves behind" if PROXY in held_by.values() else ""
-    return f"{names} holds it{origin}: end it with `{ends}` or"
+    pids = " ".join(str(pid) for pid in held_by)
+    if any(name.startswith(LEFT_BEHIND) for name in held_by.values()):
+        return (
+            f"{names} holds it, which a killed Ray leaves behind: end it with `kill -9 {pids}` or"
+        )
+    return f"{names} holds it: end it with `kill {pids}` or"
 
 
 def holders(port: int) -> dict[int, str]:

@@ -16,7 +16,7 @@ from mnv4serve.serving.ray_engine import check_ports
 
 HOLDER = """
 import pathlib, socket, sys
-pathlib.Path("/proc/self/comm").write_text("haproxy")
+pathlib.Path("/proc/self/comm").write_text(sys.argv[1])
 taken = socket.create_server(("0.0.0.0", 0))
 print(taken.getsockname()[1], flush=True)
 sys.stdin.read()
@@ -24,11 +24,10 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def left_behind() -> Iterator[tuple[int, int]]:
-    """Process and port of what a killed Ray leaves."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+def left_behind(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """Process and port of what a killed Ray leaves; HAProxy, where a test says nothing else."""
+    command = [sys.executable, "-c", HOLDER, getattr(request, "param", "haproxy")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield process.pid, int(process.stdout.readline())
         process.kill()
@@ -53,7 +52,12 @@ def test_a_free_port_is_nobodys() -> None:
     assert holders(port) == {}
 
 
-def test_the_proxy_of_a_killed_ray_is_named(left_behind: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("left_behind", "name"),
+    [("haproxy", "haproxy"), ("ray::DashboardAgent", "ray::DashboardA")],
+    indirect=["left_behind"],
+)
+def test_what_a_killed_ray_left_is_named(left_behind: tuple[int, int], name: str) -> None:
     """The sentence says which port, which process, why it is there, and both ways out."""
     pid, port = left_behind
 
@@ -61,8 +65,8 @@ def test_the_proxy_of_a_killed_ray_is_named(left_behind: tuple[int, int]) -> Non
         check_free(ANYWHERE, port, "RAY_SERVE_HAPROXY_STATS_PORT")
 
     assert str(refused.value) == (
-        f"Ray cannot have port {port}, haproxy (process {pid}) holds it, which a killed Ray "
-        f"leaves behind: end it with `kill {pid}` or set RAY_SERVE_HAPROXY_STATS_PORT to another"
+        f"Ray cannot have port {port}, {name} (process {pid}) holds it, which a killed Ray leaves "
+        f"behind: end it with `kill -9 {pid}` or set RAY_SERVE_HAPROXY_STATS_PORT to another"
     )
 
 
