@@ -2,14 +2,14 @@
 
 import errno
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mnv4serve.errors import BadConfig
 
-ANYWHERE = "0.0.0.0"  # noqa: S104  # where Ray's HAProxy listens, whatever it is told
-LEFT_BEHIND = ("haproxy", "ray::")
-"""How the processes are called that outlive a killed Ray, and may be deaf to SIGTERM."""
+ANYWHERE = "0.0.0.0"  # noqa: S104  # where Ray and its HAProxy listen, whatever they are told
+OF_RAY = ("haproxy", "ray::")
+"""How the processes are called that outlive a killed Ray, some of them deaf to SIGTERM."""
 _LISTENING = "0A"
 
 
@@ -22,31 +22,43 @@ def check_apart(ports: Mapping[str, int]) -> None:
             raise BadConfig(f"{other} and {setting} are both {port}: give one of them another port")
 
 
-def check_free(host: str, port: int, setting: str) -> None:
-    """Raises BadConfig naming the port, who holds it and the setting that moves it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+def check_free(ports: Mapping[str, int]) -> None:
+    """Raises BadConfig naming the ports, who holds them and the settings that move them."""
+    refused = {setting: error for setting, port in ports.items() if (error := _refusal(port))}
+    if refused:
+        taken = {setting: ports[setting] for setting in refused}
+        first = next(iter(refused.values()))
+        raise BadConfig(
+            f"Ray cannot have port {_listed(taken.values())}, {_why(first, taken.values())} "
+            f"set {_listed(taken)} to another"
+        ) from first
+
+
+def _refusal(port: int) -> OSError | None:
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((ANYWHERE, port))
         except OSError as error:
-            why = _held(port) if error.errno == errno.EADDRINUSE else f"{error.strerror}:"
-            raise BadConfig(
-                f"Ray cannot have port {port}, {why} set {setting} to another"
-            ) from error
+            return error
+    return None
 
 
-def _held(port: int) -> str:
-    held_by = holders(port)
+def _why(error: OSError, ports: Iterable[int]) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return f"{error.strerror}:"
+    held_by = {pid: name for port in ports for pid, name in holders(port).items()}
     if not held_by:
-        return "a process that this user may not see holds it: end that or"
-    names = ", ".join(f"{name} (process {pid})" for pid, name in held_by.items())
+        return "taken by a process that this user may not see: end that or"
+    names = _listed(f"{name} (process {pid})" for pid, name in held_by.items())
     pids = " ".join(str(pid) for pid in held_by)
-    if any(name.startswith(LEFT_BEHIND) for name in held_by.values()):
-        return (
-            f"{names} holds it, which a killed Ray leaves behind: end it with `kill -9 {pids}` or"
-        )
-    return f"{names} holds it: end it with `kill {pids}` or"
+    if all(name.startswith(OF_RAY) for name in held_by.values()):
+        return f"taken by {names} of a Ray that runs here or was killed: `kill -9 {pids}` or"
+    return f"taken by {names}: `kill {pids}` or"
+
+
+def _listed(parts: Iterable[object]) -> str:
+    return " and ".join(str(part) for part in parts)
 
 
 def holders(port: int) -> dict[int, str]:

@@ -12,7 +12,7 @@ from mnv4serve.errors import BackendUnavailable, BadConfig, MnvError
 from mnv4serve.profiler import cpu_grant
 from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, demand, proxy_ports, set_flags
 from mnv4serve.serving.local import check_addresses
-from mnv4serve.serving.ports import ANYWHERE, check_apart, check_free
+from mnv4serve.serving.ports import check_apart, check_free
 
 logger = logging.getLogger(__name__)
 
@@ -50,27 +50,13 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
 def check_ports(config: ServiceConfig) -> None:
     """Raises BadConfig where a port cannot be had, to be asked before minutes of building.
 
-    A running cluster has HAProxy's ports already; one that is started here needs them.
+    A running cluster has those of its own already; one that is started here needs them.
     """
-    started_here = config.ray.address is None
-    if started_here:
-        _check_proxy(config)
+    if config.ray.address is None:  # first: what was left behind has the service's own as well
+        further = {"ray.metrics_port": config.ray.metrics_port} | proxy_ports(os.environ)
+        check_apart({"--port": config.port, "--grpc-port": config.grpc_port} | further)
+        check_free(further)
     check_addresses(config)
-    if started_here:
-        check_free(config.host, config.ray.metrics_port, "ray.metrics_port")
-
-
-def _check_proxy(config: ServiceConfig) -> None:
-    """To be asked first: one that was left behind has the service's own ports as well."""
-    own = {
-        "--port": config.port,
-        "--grpc-port": config.grpc_port,
-        "ray.metrics_port": config.ray.metrics_port,
-    }
-    ports = proxy_ports(os.environ)
-    check_apart(own | ports)
-    for setting, port in ports.items():
-        check_free(ANYWHERE, port, setting)
 
 
 def _start(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
