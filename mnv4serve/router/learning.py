@@ -82,7 +82,9 @@ class Recent:
     def quantile(self, share: float) -> float:
         """The smallest ratio with `share_up_to(ratio) >= share`."""
         if self._quantile is None or self._quantile[0] != share:
-            self._quantile = (share, self._invert(share))
+            ratios = self._long.ordered  # where all of them are
+            place = bisect_left(ratios, share, key=self.share_up_to)
+            self._quantile = (share, ratios[place])
         return self._quantile[1]
 
     def points(self) -> tuple[tuple[int, float], ...]:
@@ -94,22 +96,6 @@ class Recent:
                 for weight, middle in _BINS
             )
         return self._points
-
-    def _invert(self, share: float) -> float:
-        ends = sorted(_at(window.ordered, share) for window in (self._short, self._long))
-        between = sorted(
-            itertools.chain.from_iterable(
-                window.ordered[
-                    bisect_left(window.ordered, ends[0]) : bisect_right(window.ordered, ends[1])
-                ]
-                for window in (self._short, self._long)
-            )
-        )
-        return between[bisect_left(between, share, key=self.share_up_to)]
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 class Drift:

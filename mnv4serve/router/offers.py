@@ -102,7 +102,8 @@ class _Offer:
         self._predictor: Predictor = pool.predictor
         self._ledger = pool.ledger
         self._request = request
-        self.runs = [(arm, self._run(arm, tier=0)) for arm in pool.arms if arm.id in ids]
+        self._arms = tuple(arm for arm in pool.arms if arm.id in ids)
+        self.runs = list(zip(self._arms, self._alone(), strict=True))
         self._now_ms = now_ms
         self._left_ms = request.deadline_ms - now_ms
         self._rules = rules
@@ -158,7 +159,7 @@ class _Offer:
             picture=self._request.picture,
             terms=terms,
             plan=plan,
-            arms=tuple(arm for arm, _ in self.runs),
+            arms=self._arms,
             expected_ms=candidate.estimate.slot_ms - candidate.estimate.switch_ms,
             least_ms=least_ms,
             tier=1 if reason is Reason.DEGRADED else 0,
@@ -180,6 +181,11 @@ class _Offer:
     @property
     def _spent_ms(self) -> float:
         return self._now_ms - self._request.received_ms
+
+    def _alone(self) -> Sequence[Estimate]:
+        if self._ledger.residency is None:
+            return self._predictor.alone(self._arms, self._request.picture)
+        return [self._run(arm, tier=0) for arm in self._arms]
 
     def _run(self, arm: Arm, *, tier: int) -> Estimate:
         switch_ms = self._ledger.switch_ms(arm.id, self._request.deadline_ms, tier)

@@ -39,14 +39,11 @@ class View:
     def candidates(self, job: Job) -> list[Candidate]:
         """The arms that a waiting job may get, as they would do if it were started now, alone."""
         left_ms = job.deadline_ms - self.now_ms
-        there = self.ledger.residency
-        found = []
-        for arm in job.arms:
-            switch_ms = there.switch_ms(arm.id) if there else 0.0
-            estimate = self.predictor.expect(arm, job.picture, wait_ms=0.0, switch_ms=switch_ms)
-            probability = self.predictor.on_time_probability(estimate, left_ms)
-            found.append(Candidate(arm, estimate, probability))
-        return found
+        probability = self.predictor.on_time_probability
+        return [
+            Candidate(arm, run, probability(run, left_ms))
+            for arm, run in zip(job.arms, self._alone(job), strict=True)
+        ]
 
     def together(self, arm: Arm, jobs: Sequence[Job]) -> Estimate:
         """What a batch takes on one slot: every picture decoded, then one inference."""
@@ -62,6 +59,15 @@ class View:
     def probability(self, estimate: Estimate, job: Job) -> float:
         """That a job is on time if a run with this estimate starts now."""
         return self.predictor.on_time_probability(estimate, job.deadline_ms - self.now_ms)
+
+    def _alone(self, job: Job) -> Sequence[Estimate]:
+        predictor, there = self.predictor, self.ledger.residency
+        if there is None:
+            return predictor.alone(job.arms, job.picture)
+        return [
+            predictor.expect(arm, job.picture, wait_ms=0.0, switch_ms=there.switch_ms(arm.id))
+            for arm in job.arms
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mnv4serve.domain import Arm, Picture, Timing
-from mnv4serve.router.decode_cost import DecodeCost
+from mnv4serve.router.decode_cost import DecodeCost, Decoding
 from mnv4serve.router.learning import Drift, Recent, RunningQuantile
 from mnv4serve.router.prior import JITTER_MS, prior_ratios, worthwhile_batches
 
@@ -53,7 +53,7 @@ class Estimate(NamedTuple):
 
     def after(self, wait_ms: float) -> "Estimate":
         """The same run after another wait."""
-        return Estimate(wait_ms, *self[1:])
+        return self if wait_ms == self.wait_ms else Estimate(wait_ms, *self[1:])
 
     def settled(self) -> "Estimate":
         """The same run where the arm's weights are on the device already."""
@@ -94,20 +94,18 @@ class Predictor:
         self._alone_ms = {arm_id: self._profiled_ms(arm_id, 1) for arm_id in timings}
         self.batch_sizes = worthwhile_batches(timings)
         """Larger than one, at which some arm was measured to take less time for each picture."""
-        self._decode = decode
+        self._decoding = Decoding(decode)
         self._reply = RunningQuantile(reply_ms, share=0.9)
         self._hop = RunningQuantile(hop_ms, share=0.5)
         self._away = 1.0 if far else 0.0
         self._slowdown = Drift(gain=0.1)
         self._arm_drift = {arm_id: Drift(gain=0.02, leak=0.005) for arm_id in timings}
         self._switch_drift = Drift(gain=0.1)
-        self._format_drift: dict[str, Drift] = {}
-        self._picture: Picture | None = None
-        self._decodings_ms: dict[int, float] = {}
         prior = prior_ratios(timings)
         self._runs = Recent(prior)
         self._waits = Recent(prior)
         self._refused_in_a_row = 0
+        self._alone: tuple[Sequence[Arm], Picture, list[Estimate]] | None = None
 
     @property
     def slowdown(self) -> float:
@@ -139,18 +137,21 @@ class Predictor:
         """
         arm_id = arm.id
         slowdown = self._slowdown.factor
-        decode_ms = self._decoding_ms(picture, arm.resolution) * slowdown
-        drift = self._format_drift.get(picture.format)
-        if drift is not None:
-            decode_ms *= drift.factor
+        decode_ms = self._decoding.expect_ms(picture, arm.resolution, slowdown=slowdown)
         profiled_ms = self._alone_ms[arm_id] if batch == 1 else self._profiled_ms(arm_id, batch)
         service_ms = profiled_ms * slowdown * self._arm_drift[arm_id].factor
-        if switch_ms:
-            switch_ms *= self._switch_drift.factor
-            service_ms += switch_ms
+        switch_ms *= self._switch_drift.factor
+        service_ms += switch_ms
         hop_ms, reply_ms = self._hop.value_ms, self._reply.value_ms
         away_ms = self._away * hop_ms
         return Estimate(wait_ms, decode_ms, service_ms, hop_ms, reply_ms, away_ms, switch_ms)
+
+    def alone(self, arms: Sequence[Arm], picture: Picture) -> Sequence[Estimate]:
+        """What `expect` has of each arm without a wait; kept until something is learnt."""
+        last = self._alone
+        if last is None or last[0] is not arms or last[1] is not picture:
+            last = self._alone = (arms, picture, self._expect_all(arms, picture))
+        return last[2]
 
     def least_ms(self, arm: Arm, picture: Picture) -> float:
         """Slot time for the picture alone, or its part of a batch where that is less."""
@@ -210,11 +211,12 @@ class Predictor:
     ) -> None:
         """Learn from a run that finished; `expected` as decided at dispatch."""
         self._refused_in_a_row = 0
+        self._alone = None
         if expected.switch_ms:
             self._observe_switch(expected, actual.service_ms)
         else:
             self._observe_service(arm.id, len(pictures), actual.service_ms)
-        self._observe_decoding(arm, pictures, actual.decode_ms)
+        self._decoding.observe(pictures, arm.resolution, actual.decode_ms, slowdown=self.slowdown)
         self._hop.follow(max(0.0, actual.run_ms - actual.decode_ms - actual.service_ms))
         self._runs.add((actual.run_ms + JITTER_MS) / (expected.run_ms + JITTER_MS))
 
@@ -231,6 +233,7 @@ class Predictor:
     def observe_reply(self, reply_ms: float) -> None:
         """Learn what the transport took to write a reply."""
         self._reply.follow(reply_ms)
+        self._alone = None
 
     def refused(self) -> None:
         """Trust what was learnt a little less once many requests in a row were refused.
@@ -242,9 +245,10 @@ class Predictor:
         self._refused_in_a_row += 1
         if self._refused_in_a_row <= PATIENCE:
             return
-        drifts = (*self._arm_drift.values(), *self._format_drift.values())
-        for drift in (self._slowdown, self._switch_drift, *drifts):
+        self._decoding.fade(0.01)
+        for drift in (self._slowdown, self._switch_drift, *self._arm_drift.values()):
             drift.fade(0.01)
+        self._alone = None
         self._runs.forget()
         self._waits.forget()
 
@@ -260,29 +264,29 @@ class Predictor:
         taken_ms = actual_ms - expected.settled().service_ms
         self._switch_drift.follow(taken_ms / profiled_ms)
 
-    def _observe_decoding(self, arm: Arm, pictures: Sequence[Picture], actual_ms: float) -> None:
-        """A batch of several formats says nothing of any of them."""
-        formats = {picture.format for picture in pictures}
-        if len(formats) > 1:
-            return
-        profiled_ms = sum(self._decoding_ms(picture, arm.resolution) for picture in pictures)
-        drift = self._format_drift.setdefault(formats.pop(), Drift(gain=0.05))
-        drift.follow(actual_ms / max(profiled_ms * self._slowdown.factor, 1e-6))
-
     def _run_within_ms(self, estimate: Estimate, target: float) -> float:
         """A little more than the target's quantile, so that rounding cannot fall short of it."""
         ratio = self._runs.quantile(min(1.0, target + 1e-9))
         return (estimate.run_ms + JITTER_MS) * ratio - JITTER_MS + 1e-6
 
-    def _decoding_ms(self, picture: Picture, resolution: int) -> float:
-        """As profiled; arms share resolutions, and one picture is asked about many times."""
-        if picture is not self._picture:
-            self._picture, self._decodings_ms = picture, {}
-        decoding_ms = self._decodings_ms.get(resolution)
-        if decoding_ms is None:
-            decoding_ms = self._decode.expect(picture, resolution)
-            self._decodings_ms[resolution] = decoding_ms
-        return decoding_ms
+    def _expect_all(self, arms: Sequence[Arm], picture: Picture) -> list[Estimate]:
+        """One `expect` for each, where what they share is looked up once."""
+        alone_ms, drift, slowdown = self._alone_ms, self._arm_drift, self._slowdown.factor
+        decode_ms = {
+            resolution: self._decoding.expect_ms(picture, resolution, slowdown=slowdown)
+            for resolution in {arm.resolution for arm in arms}
+        }
+        hop_ms = self._hop.value_ms
+        shared = (hop_ms, self._reply.value_ms, self._away * hop_ms)
+        return [
+            Estimate(
+                0.0,
+                decode_ms[arm.resolution],
+                alone_ms[arm.id] * slowdown * drift[arm.id].factor,
+                *shared,
+            )
+            for arm in arms
+        ]
 
     def _profiled_ms(self, arm_id: str, batch: int) -> float:
         by_batch = self._service_ms[arm_id]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv4serve.domain import Picture
-from mnv4serve.router.decode_cost import DecodeCost, dct_eighths, decode_features
+from mnv4serve.router.decode_cost import DecodeCost, Decoding, dct_eighths, decode_features
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 32).map(lambda n: 32 * n))
@@ -35,3 +35,18 @@ def test_other_formats_pay_for_all_pixels() -> None:
     cost = DecodeCost(0.5, 0.0, 4.0, 0.0, 30.0)
 
     assert cost.expect(Picture("PNG", 1000, 2000, 0), 160) == pytest.approx(60.5)
+
+
+def test_pictures_of_several_formats_decoded_together_teach_nothing() -> None:
+    """What a mixed batch took is nobody's; what one of one format took corrects that format."""
+    cost = DecodeCost(1.0, 0.0, 0.0, 0.0, 0.0)
+    photo, drawing = Picture("JPEG", 500, 375, 0), Picture("PNG", 500, 375, 0)
+    subject = Decoding(cost)
+
+    subject.observe([photo, drawing], 160, 8.0, slowdown=1.0)
+    untaught_ms = subject.expect_ms(photo, 160, slowdown=2.0)
+    subject.observe([photo, photo], 160, 8.0, slowdown=1.0)
+
+    assert untaught_ms == 2.0
+    assert subject.expect_ms(photo, 160, slowdown=2.0) > 2.0
+    assert subject.expect_ms(drawing, 160, slowdown=2.0) == 2.0

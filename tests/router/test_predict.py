@@ -1,4 +1,6 @@
+import itertools
 import random
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -39,6 +41,11 @@ def _run(subject: Predictor, service_ms: float, *, decode_ms: float = 0.0) -> No
     expected = subject.expect(ARM, PHOTO, wait_ms=0.0)
     spent = Spent(decode_ms, service_ms, decode_ms + service_ms + 0.05)
     subject.observe(ARM, [PHOTO], expected, spent)
+
+
+def _refuse(subject: Predictor, times: int) -> None:
+    for _ in range(times):
+        subject.refused()
 
 
 def test_estimate_adds_up() -> None:
@@ -154,6 +161,26 @@ def test_no_arms_at_all_is_no_error() -> None:
 
     assert subject.slowdown == 1.0
     assert subject.reply_ms == 0.1
+
+
+def test_several_arms_alone_are_expected_as_each_of_them_is() -> None:
+    """Arms asked about together, and again after each thing learnt, get what `expect` has now."""
+    arms = (ARM, arm("other", resolution=160))
+    subject = predictor(arms, [2.0, 6.0], decode=DECODE)
+    before = list(subject.alone(arms, PHOTO))
+    seen = [before]
+
+    for learn in (
+        partial(_run, subject, 3.0, decode_ms=5.0),
+        partial(subject.observe_reply, 0.7),
+        partial(_refuse, subject, PATIENCE + 1),
+    ):
+        learn()
+        seen.append(list(subject.alone(arms, PHOTO)))
+        assert seen[-1] == [subject.expect(one, PHOTO, wait_ms=0.0) for one in arms]
+
+    assert all(earlier != later for earlier, later in itertools.pairwise(seen))
+    assert list(subject.alone(arms[1:], PHOTO)) == seen[-1][1:]
 
 
 def test_slow_runs_of_one_arm_correct_another() -> None:
