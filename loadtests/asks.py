@@ -74,7 +74,7 @@ def photos(folder: str | None = None) -> tuple[bytes, ...]:
     named = folder or os.environ.get(PHOTOS_VARIABLE)
     if not named:
         return (EXAMPLE.read_bytes(),)
-    paths = sorted(p for p in Path(named).iterdir() if p.suffix.lower() in {".jpg", ".jpeg"})
+    paths = sorted(p for p in Path(named).glob("*") if p.suffix.lower() in {".jpg", ".jpeg"})
     if not paths:
         raise SystemExit(f"{named} holds no .jpg or .jpeg file: name a folder of photos")
     return tuple(path.read_bytes() for path in paths)
@@ -87,7 +87,11 @@ def photo_of_size(pictures: Sequence[bytes], wanted_bytes: int = 107_000) -> byt
 
 def only_loopback(host: str) -> str:
     """The host, refused where it is any other machine: load is for one's own."""
-    for *_, address in socket.getaddrinfo(host, None):
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError as error:
+        raise SystemExit(f"{host} is no host that is known here: name 127.0.0.1") from error
+    for *_, address in found:
         if not ipaddress.ip_address(address[0]).is_loopback:
             raise SystemExit(f"{host} is not this machine: load tests run against loopback only")
     return host

@@ -1,6 +1,8 @@
 """What `make bench` runs: one caller, open-loop load, then overhead beside a plain server.
 
-python -m loadtests.bench [--quick]
+    python -m loadtests.bench --quick
+
+Starts a server of its own on free ports. Further flags are those of loadtests.overhead.
 """
 
 import argparse
@@ -11,6 +13,7 @@ from loadtests import open_loop, overhead, report, sequential
 from loadtests.aio import precise_loop
 from loadtests.asks import photos
 from loadtests.blocking import Client, GrpcClient, HttpClient
+from loadtests.flags import add_photos, command_line
 from loadtests.servers import HOST, Server, our_server
 
 RATES = (50, 150)
@@ -45,15 +48,15 @@ def under_load(server: Server, folder: str | None, *, seconds: float) -> dict[st
     return found
 
 
-def main() -> None:
-    flags = argparse.ArgumentParser(
-        prog="python -m loadtests.bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parser() -> argparse.ArgumentParser:
+    flags = command_line("loadtests.bench", __doc__)
     flags.add_argument("--quick", action="store_true", help="a minute instead of several")
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
-    options, others = flags.parse_known_args()
+    add_photos(flags)
+    return flags
+
+
+def main() -> None:
+    options, others = parser().parse_known_args()
     photo_flags = ["--photos", options.photos] if options.photos else []
     quick = list(QUICK) if options.quick else []
     more = overhead.parser().parse_args([*quick, *photo_flags, *others])

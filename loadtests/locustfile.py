@@ -2,9 +2,9 @@
 
     locust -f loadtests/locustfile.py --host http://127.0.0.1:8000
 
-Without a browser: --headless --users 8 --run-time 30s. gRPC goes to port 9000 of the same host,
-or to `MNV4SERVE_GRPC_PORT`. Latency here counts from the real send (closed loop): for tails under
-load use loadtests.open_loop.
+Asks the server that `make serve` has started. Without a browser: --headless --users 8
+--run-time 30s. gRPC goes to port 9000 of the same host, or to `MNV4SERVE_GRPC_PORT`. Latency here
+counts from the real send (closed loop): for tails under load use loadtests.open_loop.
 """
 
 import os
@@ -20,23 +20,31 @@ from typing_extensions import override
 
 from loadtests.asks import Ask, mixed, only_loopback, photos
 from loadtests.blocking import GrpcClient, http_answer
+from loadtests.flags import reached
 
 grpc.experimental.gevent.init_gevent()
 
 PICTURES = photos()
 THINK_S = between(0.01, 0.1)
 MS = 1000.0
+DEFAULT_URL, HTTP_PORT = "http://127.0.0.1:8000", 80
 
 
 def _stay_here(environment: Environment, **_: object) -> None:
-    only_loopback(_host(environment.host))
+    url = urlsplit(environment.host or DEFAULT_URL)
+    with reached(only_loopback(_host(environment.host)), url.port or HTTP_PORT, _grpc_port()):
+        pass
 
 
 events.test_start.add_listener(_stay_here)  # type: ignore[no-untyped-call]
 
 
 def _host(url: str | None) -> str:
-    return urlsplit(url or "http://127.0.0.1:8000").hostname or "127.0.0.1"
+    return urlsplit(url or DEFAULT_URL).hostname or "127.0.0.1"
+
+
+def _grpc_port() -> int:
+    return int(os.environ.get("MNV4SERVE_GRPC_PORT", "9000"))
 
 
 def _label(ask: Ask) -> str:
@@ -83,8 +91,7 @@ class GrpcCaller(User):
     @override
     def on_start(self) -> None:
         self._asks = _asks()
-        port = int(os.environ.get("MNV4SERVE_GRPC_PORT", "9000"))
-        self._client = GrpcClient(_host(self.host), port)
+        self._client = GrpcClient(_host(self.host), _grpc_port())
 
     @override
     def on_stop(self) -> None:

@@ -4,6 +4,8 @@ A generator that waits for answers before it sends again slows down with the ser
 what callers would have felt (coordinated omission). This one does not wait.
 
     python -m loadtests.open_loop --rate 100 --requests 2000 --arrivals poisson
+
+Asks the server that `make serve` has started, with budgets of 5, 10, 30 and 100 ms.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from loadtests import report
 from loadtests.aio import Client, GrpcClient, HttpClient, precise_loop
 from loadtests.asks import Answer, Ask, mixed, only_loopback, photos
+from loadtests.flags import add_photos, add_server, command_line, count, positive, reached
 
 ARRIVALS = ("constant", "poisson", "gamma")
 MAX_REQUESTS, MAX_SECONDS = 100_000, 600.0
@@ -117,15 +120,16 @@ async def run(options: argparse.Namespace) -> list[Shot]:
         cv=options.cv,
     )
     due_s = due_s[due_s <= min(options.seconds, MAX_SECONDS)]
-    client = await _connected(options)
-    try:
-        return await fire(client, due_s.tolist(), photos(options.photos), seed=options.seed)
-    finally:
-        await client.close()
-
-
-async def _connected(options: argparse.Namespace) -> Client:
     host = only_loopback(options.host)
+    with reached(host, options.grpc_port if options.protocol == "grpc" else options.port):
+        client = await _connected(host, options)
+        try:
+            return await fire(client, due_s.tolist(), photos(options.photos), seed=options.seed)
+        finally:
+            await client.close()
+
+
+async def _connected(host: str, options: argparse.Namespace) -> Client:
     if options.protocol == "grpc":
         client: Client = GrpcClient(host, options.grpc_port)
         await client.classify(photos(options.photos)[0], Ask())
@@ -136,22 +140,22 @@ async def _connected(options: argparse.Namespace) -> Client:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(
-        prog="python -m loadtests.open_loop",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = command_line("loadtests.open_loop", __doc__)
+    add_server(flags)
+    protocols = ("http", "grpc")
+    flags.add_argument("--protocol", choices=protocols, default="http", help="%(default)s")
+    flags.add_argument("--arrivals", choices=ARRIVALS, default="poisson", help="%(default)s")
+    flags.add_argument(
+        "--cv",
+        type=positive,
+        default=2.0,
+        help="spread of gamma's gaps over their mean; %(default)s",
     )
-    flags.add_argument("--host", default="127.0.0.1")
-    flags.add_argument("--port", type=int, default=8000)
-    flags.add_argument("--grpc-port", type=int, default=9000)
-    flags.add_argument("--protocol", choices=("http", "grpc"), default="http")
-    flags.add_argument("--arrivals", choices=ARRIVALS, default="poisson")
-    flags.add_argument("--cv", type=float, default=2.0, help="spread of gamma's gaps")
-    flags.add_argument("--rate", type=float, default=50.0, help="requests a second")
-    flags.add_argument("--requests", type=int, default=1000)
-    flags.add_argument("--seconds", type=float, default=60.0)
-    flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
+    flags.add_argument("--rate", type=positive, default=50.0, help="requests a second; %(default)s")
+    flags.add_argument("--requests", type=count, default=1000, help="at most; %(default)s")
+    flags.add_argument("--seconds", type=positive, default=60.0, help="at most; %(default)s")
+    flags.add_argument("--seed", type=int, default=0, help="of send times, budgets and photos")
+    add_photos(flags)
     return flags
 
 

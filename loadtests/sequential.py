@@ -1,6 +1,8 @@
 """One caller, one request at a time: what answers within which budget, and how fast.
 
-python -m loadtests.sequential --requests 200
+    python -m loadtests.sequential --requests 200
+
+Asks the server that `make serve` has started over HTTP, then over gRPC.
 """
 
 import argparse
@@ -12,6 +14,7 @@ from typing import Any
 from loadtests import report
 from loadtests.asks import BUDGETS_MS, Ask, only_loopback, photos
 from loadtests.blocking import Client, GrpcClient, HttpClient
+from loadtests.flags import add_photos, add_server, command_line, count, reached
 
 MAX_REQUESTS = 10_000
 MS = 1000.0
@@ -58,25 +61,24 @@ def show(protocol: str, found: Sequence[dict[str, Any]]) -> None:
     report.table(f"One at a time over {protocol} (ms)", columns, rows)
 
 
+def parser() -> argparse.ArgumentParser:
+    flags = command_line("loadtests.sequential", __doc__)
+    add_server(flags)
+    flags.add_argument("--requests", type=count, default=200, help="for each budget; %(default)s")
+    add_photos(flags)
+    return flags
+
+
 def main() -> None:
-    flags = argparse.ArgumentParser(
-        prog="python -m loadtests.sequential",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    flags.add_argument("--host", default="127.0.0.1")
-    flags.add_argument("--port", type=int, default=8000)
-    flags.add_argument("--grpc-port", type=int, default=9000)
-    flags.add_argument("--requests", type=int, default=200, help="requests a budget")
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
-    options = flags.parse_args()
+    options = parser().parse_args()
     host, pictures = only_loopback(options.host), photos(options.photos)
-    clients: dict[str, Client] = {
-        "http": HttpClient(host, options.port),
-        "grpc": GrpcClient(host, options.grpc_port),
-    }
     requests = min(options.requests, MAX_REQUESTS)
-    found = {name: by_budget(c, pictures, requests=requests) for name, c in clients.items()}
+    with reached(host, options.port, options.grpc_port):
+        clients: dict[str, Client] = {
+            "http": HttpClient(host, options.port),
+            "grpc": GrpcClient(host, options.grpc_port),
+        }
+        found = {name: by_budget(c, pictures, requests=requests) for name, c in clients.items()}
     for name, lines in found.items():
         show(name, lines)
     report.save("sequential", found)

@@ -3,6 +3,8 @@
 Three things have to hold: memory flat, open files flat, and every request in /metrics.
 
     python -m loadtests.soak --requests 10000
+
+Starts a server of its own on free ports.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtests import report
 from loadtests.aio import Client, GrpcClient, HttpClient
 from loadtests.asks import Ask, mixed, photos
+from loadtests.flags import add_photos, command_line, count
 from loadtests.servers import HOST, Server, our_server
 
 BODY_LIMIT_BYTES = 300_000
@@ -93,7 +96,7 @@ async def soak(server: Server, *, requests: int, seed: int, pictures: Sequence[b
         "http": HttpClient(HOST, server.port),
         "grpc": GrpcClient(HOST, server.grpc_port),
     }
-    each = requests // CALLERS
+    each = max(1, requests // CALLERS)
     async with asyncio.TaskGroup() as group:
         for caller in range(CALLERS):
             transport = "grpc" if caller % 2 else "http"
@@ -182,14 +185,10 @@ async def _settled_files(server: Server) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(
-        prog="python -m loadtests.soak",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    flags.add_argument("--requests", type=int, default=10_000)
-    flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
+    flags = command_line("loadtests.soak", __doc__)
+    flags.add_argument("--requests", type=count, default=10_000, help="in all; %(default)s")
+    flags.add_argument("--seed", type=int, default=0, help="of the mix")
+    add_photos(flags)
     return flags
 
 

@@ -3,15 +3,20 @@
 import asyncio
 import itertools
 import random
+import socket
+from argparse import ArgumentTypeError
 from collections import Counter
+from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from loadtests import asks, soak
+from loadtests import asks, bench, open_loop, sequential, soak
 from loadtests.aio import precise_loop
 from loadtests.asks import Answer, Ask
 from loadtests.blocking import http_answer, http_request, read_head
+from loadtests.flags import count, positive, reached
 from loadtests.open_loop import fire, schedule, summary
 
 
@@ -133,6 +138,63 @@ def test_a_folder_without_photos_is_refused(tmp_path: object) -> None:
     """A mistyped folder does not silently become the example picture."""
     with pytest.raises(SystemExit, match="holds no"):
         asks.photos(str(tmp_path))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that is taken and does not listen."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("module", [sequential, open_loop], ids=lambda module: module.__name__)
+def test_without_a_server_one_sentence_says_how_to_start_one(
+    module: ModuleType, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A string as the exit status is printed, and the exit code is 1."""
+    flags = ["--port", str(closed_port), "--grpc-port", str(closed_port)]
+    monkeypatch.setattr("sys.argv", [module.__name__, *flags])
+
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+
+    assert str(ended.value) == (
+        f"nothing answers at 127.0.0.1:{closed_port}: start a server with `make serve`, "
+        "or say where one runs, as --help tells"
+    )
+
+
+def test_a_server_that_goes_away_ends_the_run_with_a_sentence() -> None:
+    """What happens in the middle of a run is told as well."""
+    with pytest.raises(SystemExit, match="went away during the run"), reached("127.0.0.1"):
+        raise ConnectionResetError("reset by peer")
+
+
+@pytest.mark.parametrize(
+    "module", [bench, sequential, open_loop, soak], ids=lambda module: module.__name__
+)
+def test_help_shows_an_example_to_copy(module: ModuleType) -> None:
+    """The module's own text stands there as it was written, the command on a line of its own."""
+    shown = module.parser().format_help()
+
+    example = next(line for line in shown.splitlines() if line.startswith("    python -m "))
+    assert example.split()[2] == module.__name__
+    assert module.parser().parse_args(example.split()[3:])
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "x", "1.5", ""])
+def test_a_number_of_requests_is_whole_and_above_zero(text: str) -> None:
+    """A run of nothing would prove nothing."""
+    with pytest.raises(ArgumentTypeError, match="no whole number above 0"):
+        count(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "fast"])
+def test_a_rate_is_above_zero(text: str) -> None:
+    """Send times follow from dividing by it."""
+    with pytest.raises(ArgumentTypeError, match="no number above 0"):
+        positive(text)
 
 
 def books(*, rss_bytes: list[int]) -> soak.Books:
