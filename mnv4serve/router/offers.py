@@ -17,6 +17,7 @@ from mnv4serve.router.policy import (
 from mnv4serve.router.predict import Estimate, Predictor
 from mnv4serve.router.refusal import Outlook, round_up
 from mnv4serve.router.schedule import Ledger
+from mnv4serve.router.spread import Rival, spread
 
 _PATIENCE = 3
 """Steps after which a hint assumes that all waiting work goes first."""
@@ -68,17 +69,18 @@ class Offers:
         made = [(bid, offer) for bid, offer in bids if bid is not None]
         if not made:
             return None
-        bid, offer = max(made, key=lambda one: (one[0].value, -one[0].candidate.estimate.total_ms))
-        return offer.job(bid.candidate, offer.reason(bid.candidate, reason))
+        best, _ = max(made, key=lambda one: (one[0].value, -one[0].candidate.estimate.total_ms))
+        offered = [(bid.candidate, offer) for bid, offer in made]
+        candidate, offer = _apart(offered, best.candidate)
+        return offer.job(candidate, offer.reason(candidate, reason))
 
     def degraded(self) -> Job | None:
         """The fastest eligible arm, behind all work that is likely on time."""
         late = [(offer.degraded(), offer) for offer in self._offers if offer.room(1)]
         if not late:
             return None
-        first = fastest([candidate for candidate, _ in late])
-        offer = next(offer for candidate, offer in late if candidate is first)
-        return offer.job(first, Reason.DEGRADED)
+        candidate, offer = _apart(late, fastest([candidate for candidate, _ in late]))
+        return offer.job(candidate, Reason.DEGRADED)
 
     def outlook(self) -> Outlook:
         """The best that any pool can say."""
@@ -128,6 +130,11 @@ class _Offer:
         if self._ledger.residency is not None:
             run = self._run(arm, tier=1)
         return self._candidate(arm, run.after(wait_ms))
+
+    def rival(self, candidate: Candidate) -> Rival:
+        """What it offers, drawn for where others send to its pool as well."""
+        lot = self._ledger.lot(self._request.id)
+        return Rival(_accuracy(candidate), candidate.estimate, lot)
 
     def reason(self, chosen: Candidate, reason: Reason) -> Reason:
         """Priced down where the policy passed over a better arm that was likely on time."""
@@ -237,3 +244,13 @@ class _Offer:
 
 def _accuracy(candidate: Candidate) -> float:
     return candidate.arm.accuracy or 0.0
+
+
+def _apart(
+    offered: Sequence[tuple[Candidate, _Offer]], best: Candidate
+) -> tuple[Candidate, _Offer]:
+    """The best offer, or one as good that other routers are less likely to take."""
+    number = next(n for n, (candidate, _) in enumerate(offered) if candidate is best)
+    if len(offered) > 1:
+        number = spread([offer.rival(candidate) for candidate, offer in offered], number)
+    return offered[number]

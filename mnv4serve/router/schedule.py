@@ -68,6 +68,10 @@ class Ledger:
     def idle_slots(self) -> int:
         return len(self._idle)
 
+    def lot(self, _request_id: int) -> int | None:
+        """A draw for a request; None where the work of this ledger is all that there is."""
+        return None
+
     @property
     def full(self) -> bool:
         """Whether not even work that would be on time finds room."""

@@ -1,5 +1,6 @@
 """The ledger of a pool that has several replicas, and to which others commit work as well."""
 
+from hashlib import blake2b
 from heapq import heappush
 
 from typing_extensions import override
@@ -20,8 +21,17 @@ class SharedLedger(Ledger):
     work. A replica counts from its first report until it has been silent for long.
     """
 
-    def __init__(self, *, slots: int, max_queue: int, residency: Residency | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int,
+        max_queue: int,
+        residency: Residency | None = None,
+        salt: int = 0,
+    ) -> None:
+        """`salt` is to be no other ledger's: it makes the lots of this one."""
         super().__init__(slots=slots, max_queue=max_queue, residency=residency)
+        self._salt = salt
         self._slots_each = slots
         self._committed_ms: dict[str, float] = {}
         self._heard_ms: dict[str, float] = {}
@@ -45,6 +55,10 @@ class SharedLedger(Ledger):
     @override
     def wait_ms(self, now_ms: float, deadline_ms: float, tier: int = 0) -> float:
         return super().wait_ms(now_ms, deadline_ms, tier) + self._foreign_wait_ms(now_ms)
+
+    @override
+    def lot(self, request_id: int) -> int:
+        return int.from_bytes(blake2b(b"%d %d" % (self._salt, request_id), digest_size=8).digest())
 
     @override
     def finish(self, run_id: int, now_ms: float) -> float:

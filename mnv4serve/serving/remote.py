@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from secrets import randbits
 from threading import Lock
 from typing import Any
 
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 REPLY_MS = 0.3
 HOP_MS = 1.5
 """What reply and hop are taken to cost until they have been observed."""
+SALT_BITS = 62
 
 _ERRORS: dict[str, type[ServeError]] = {
     code(kind): kind for kind in (BadImage, Expired, Shed, Draining)
@@ -237,6 +239,7 @@ def remote_pool(portrait: Portrait, link: Link, *, config: ServiceConfig, lock: 
         slots=portrait.slots,
         max_queue=config.max_queue,
         residency=residency_of(portrait.switching_ms),
+        salt=randbits(SALT_BITS),
     )
     policy = make_policy(config.policy, Setting(arms, predictor, portrait.slots))
     routing = planner.Pool(portrait.label, arms, predictor, ledger, policy)

@@ -132,6 +132,21 @@ async def test_weights_that_the_far_device_lacks_are_predicted_here() -> None:
     host.close()
 
 
+async def test_every_ingress_draws_its_own_lots() -> None:
+    """Two views of one pool differ in nothing else, and neither do two pools of one ingress."""
+    _, host = _far(FAR, 5.0)
+    wire = Wire(host)
+    link = Link(wire.send, wire.probe, probe_interval_s=0.01, probe_timeout_s=0.2)
+    portrait, config, lock = host.portrait(), ServiceConfig(), threading.Lock()
+    views = [remote_pool(portrait, link, config=config, lock=lock) for _ in range(2)]
+
+    lots = {view.routing.ledger.lot(1) for view in views}
+
+    assert len(lots) == 2
+    assert None not in lots
+    host.close()
+
+
 async def test_a_short_budget_stays_at_home() -> None:
     """A hop that would not fit is not taken."""
     pair = await _pair()
