@@ -1,18 +1,18 @@
 """How long the router takes to decide: admission and dispatch with 12 arms and 64 jobs waiting.
 
-    python -m loadtests.decision_time [--rounds N]
+    python -m loadtests.decision_time --rounds 5000
 
 Processor time in microseconds, so that a busy host does not show; on learnt distributions, with
 garbage collection off.
 """
 
-import argparse
 import gc
 import math
 import random
 import time
 from collections.abc import Callable
 
+from loadtests.flags import command_line, count
 from loadtests.report import console
 from mnv4serve.domain import Arm, BackendName, OnMiss, Picture, Precision, Terms, Timing
 from mnv4serve.router.decode_cost import DecodeCost
@@ -128,12 +128,8 @@ def report(name: str, measure: Callable[[], int], rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtests.decision_time",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=5000)
+    parser = command_line("loadtests.decision_time", __doc__)
+    parser.add_argument("--rounds", type=count, default=5000, help="default %(default)s")
     rounds = parser.parse_args().rounds
     generator = random.Random(1)
     pool = make_pool()

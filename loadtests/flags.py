@@ -20,9 +20,11 @@ def command_line(module: str, purpose: str | None) -> argparse.ArgumentParser:
 
 def add_server(flags: argparse.ArgumentParser) -> None:
     """Flags that say where a server runs already."""
-    flags.add_argument("--host", default="127.0.0.1", help="this machine only; %(default)s")
-    flags.add_argument("--port", type=int, default=8000, help="its HTTP port; %(default)s")
-    flags.add_argument("--grpc-port", type=int, default=9000, help="its gRPC port; %(default)s")
+    flags.add_argument("--host", default="127.0.0.1", help="this machine only; default %(default)s")
+    flags.add_argument("--port", type=int, default=8000, help="its HTTP port; default %(default)s")
+    flags.add_argument(
+        "--grpc-port", type=int, default=9000, help="its gRPC port; default %(default)s"
+    )
 
 
 def add_photos(flags: argparse.ArgumentParser) -> None:

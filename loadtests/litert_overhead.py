@@ -1,12 +1,11 @@
 """What the litert backend costs beside the bare interpreter that it uses.
 
-    python -m loadtests.litert_overhead FILE.tflite [--rounds N]
+    python -m loadtests.litert_overhead FILE.tflite --rounds 400
 
 Both run in turns on the same file and picture, and each round gives one ratio: what else happens
 on the machine meets both alike. Bare means set_tensor, invoke, get_tensor.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from loadtests.flags import command_line, count
 from loadtests.report import console
 from mnv4serve.backends import Artifact, litert_file, open_backend
 from mnv4serve.backends.litert import open_interpreter
@@ -73,9 +73,9 @@ def compare(path: Path, threads: int, rounds: int) -> tuple[float, float, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--rounds", type=int, default=400)
+    parser = command_line("loadtests.litert_overhead", __doc__)
+    parser.add_argument("file", type=Path, help="an int8 .tflite")
+    parser.add_argument("--rounds", type=count, default=400, help="default %(default)s")
     flags = parser.parse_args()
     table = Table("threads", "bare p50 ms", "litert p50 ms", "ratio")
     for threads in THREADS:

@@ -1,11 +1,10 @@
 """A real Prometheus on a real run: every panel and every rule has to have something to go by.
 
-    python -m loadtests.monitoring [--engine ray]
+    python -m loadtests.monitoring --engine ray
 
 Needs `prometheus` on PATH (Debian: apt install prometheus).
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -25,6 +24,7 @@ import yaml
 from loadtests import report
 from loadtests.asks import Ask, photos
 from loadtests.blocking import HttpClient
+from loadtests.flags import command_line, positive
 from loadtests.servers import HOST, free_port, our_server
 
 MONITORING = Path(__file__).parents[1] / "deployments" / "monitoring"
@@ -115,9 +115,13 @@ def queries() -> dict[str, str]:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("--engine", choices=("local", "ray"), default="local")
-    flags.add_argument("--seconds", type=float, default=40.0)
+    flags = command_line("loadtests.monitoring", __doc__)
+    flags.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="default %(default)s"
+    )
+    flags.add_argument(
+        "--seconds", type=positive, default=40.0, help="under load; default %(default)s"
+    )
     options = flags.parse_args()
     exporter = free_port()
     settings = {

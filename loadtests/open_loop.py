@@ -143,17 +143,23 @@ def parser() -> argparse.ArgumentParser:
     flags = command_line("loadtests.open_loop", __doc__)
     add_server(flags)
     protocols = ("http", "grpc")
-    flags.add_argument("--protocol", choices=protocols, default="http", help="%(default)s")
-    flags.add_argument("--arrivals", choices=ARRIVALS, default="poisson", help="%(default)s")
+    flags.add_argument("--protocol", choices=protocols, default="http", help="default %(default)s")
+    flags.add_argument(
+        "--arrivals", choices=ARRIVALS, default="poisson", help="default %(default)s"
+    )
     flags.add_argument(
         "--cv",
         type=positive,
         default=2.0,
-        help="spread of gamma's gaps over their mean; %(default)s",
+        help="spread of gamma's gaps over their mean; default %(default)s",
     )
-    flags.add_argument("--rate", type=positive, default=50.0, help="requests a second; %(default)s")
-    flags.add_argument("--requests", type=count, default=1000, help="at most; %(default)s")
-    flags.add_argument("--seconds", type=positive, default=60.0, help="at most; %(default)s")
+    flags.add_argument(
+        "--rate", type=positive, default=50.0, help="requests a second; default %(default)s"
+    )
+    flags.add_argument("--requests", type=count, default=1000, help="at most; default %(default)s")
+    flags.add_argument(
+        "--seconds", type=positive, default=60.0, help="at most; default %(default)s"
+    )
     flags.add_argument("--seed", type=int, default=0, help="of send times, budgets and photos")
     add_photos(flags)
     return flags

@@ -21,6 +21,7 @@ from loadtests.asks import Ask, photo_of_size, photos
 from loadtests.bare import open_bare
 from loadtests.blocking import GrpcClient, HttpClient
 from loadtests.closed_loop import Throughput, grpc_throughput, http_throughput
+from loadtests.flags import add_photos, command_line, count, positive
 from loadtests.limit import Limit, limit_of
 from loadtests.servers import HOST, Server, our_server, plain_server
 
@@ -213,21 +214,27 @@ def show(found: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(
-        prog="python -m loadtests.overhead",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = command_line("loadtests.overhead", __doc__)
+    flags.add_argument(
+        "--variant", default="conv_small@224", help="what all run; default %(default)s"
     )
-    flags.add_argument("--variant", default="conv_small@224")
-    flags.add_argument("--backend", default="cpu")
-    flags.add_argument("--budget-ms", type=float, default=TIGHT_MS)
-    flags.add_argument("--slots", type=int, default=2)
-    flags.add_argument("--threads", type=int, default=1)
-    flags.add_argument("--rounds", type=int, default=20)
-    flags.add_argument("--requests", type=int, default=30, help="requests a round")
-    flags.add_argument("--load-rounds", type=int, default=3)
-    flags.add_argument("--seconds", type=float, default=4.0, help="seconds a round of load")
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
+    flags.add_argument("--backend", default="cpu", help="default %(default)s")
+    flags.add_argument(
+        "--budget-ms", type=positive, default=TIGHT_MS, help="of every request; default %(default)s"
+    )
+    flags.add_argument("--slots", type=count, default=2, help="jobs at a time; default %(default)s")
+    flags.add_argument("--threads", type=count, default=1, help="of each job; default %(default)s")
+    flags.add_argument(
+        "--rounds", type=count, default=20, help="of one caller; default %(default)s"
+    )
+    flags.add_argument("--requests", type=count, default=30, help="a round; default %(default)s")
+    flags.add_argument(
+        "--load-rounds", type=count, default=3, help="of 8 callers; default %(default)s"
+    )
+    flags.add_argument(
+        "--seconds", type=positive, default=4.0, help="a round of load; default %(default)s"
+    )
+    add_photos(flags)
     return flags
 
 

@@ -2,9 +2,9 @@
 
 It does the same decode + inference on the same artifact, so that the difference to it is the
 cost and the gain of mnv4serve's own code.
-"""
 
-import argparse
+    python -m loadtests.plain --port 8001 --arm conv_small@160/cpu/int8/cpu
+"""
 
 import uvicorn
 from starlette.applications import Starlette
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from loadtests.bare import Bare, open_bare
+from loadtests.flags import command_line, count
 
 
 def application(bare: Bare, arm_id: str) -> Starlette:
@@ -34,14 +35,12 @@ def application(bare: Bare, arm_id: str) -> Starlette:
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(
-        prog="python -m loadtests.plain",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = command_line("loadtests.plain", __doc__)
+    flags.add_argument("--port", type=int, required=True, help="to listen on, this machine only")
+    flags.add_argument("--arm", required=True, help="variant/backend/precision/device")
+    flags.add_argument(
+        "--threads", type=count, default=1, help="of one inference; default %(default)s"
     )
-    flags.add_argument("--port", type=int, required=True)
-    flags.add_argument("--arm", required=True)
-    flags.add_argument("--threads", type=int, default=1)
     options = flags.parse_args()
     bare = open_bare(options.arm, threads=options.threads)
     uvicorn.run(application(bare, options.arm), port=options.port, log_level="warning")

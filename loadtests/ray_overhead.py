@@ -27,6 +27,7 @@ from loadtests.asks import Ask, photo_of_size, photos
 from loadtests.bare import open_bare
 from loadtests.blocking import GrpcClient, HttpClient, http_request
 from loadtests.closed_loop import Throughput, grpc_throughput, http_throughput
+from loadtests.flags import add_photos, command_line, count, positive
 from loadtests.overhead import TIGHT_MS, Send, one_at_a_time
 from loadtests.servers import HOST, Server, our_server
 
@@ -237,13 +238,23 @@ def show_start(found: Mapping[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("--variant", default="conv_small@224")
-    flags.add_argument("--rounds", type=int, default=20)
-    flags.add_argument("--requests", type=int, default=30, help="requests a round and an arm")
-    flags.add_argument("--load-rounds", type=int, default=3)
-    flags.add_argument("--seconds", type=float, default=4.0, help="seconds a round of load")
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
+    flags = command_line("loadtests.ray_overhead", __doc__)
+    flags.add_argument(
+        "--variant", default="conv_small@224", help="what all run; default %(default)s"
+    )
+    flags.add_argument(
+        "--rounds", type=count, default=20, help="of one caller; default %(default)s"
+    )
+    flags.add_argument(
+        "--requests", type=count, default=30, help="a round and arm; default %(default)s"
+    )
+    flags.add_argument(
+        "--load-rounds", type=count, default=3, help="of 8 callers; default %(default)s"
+    )
+    flags.add_argument(
+        "--seconds", type=positive, default=4.0, help="a round of load; default %(default)s"
+    )
+    add_photos(flags)
     flags.add_argument("--only", choices=("one_hop", "both_cores"), help="one of the clusters")
     return flags
 

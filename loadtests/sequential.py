@@ -64,7 +64,9 @@ def show(protocol: str, found: Sequence[dict[str, Any]]) -> None:
 def parser() -> argparse.ArgumentParser:
     flags = command_line("loadtests.sequential", __doc__)
     add_server(flags)
-    flags.add_argument("--requests", type=count, default=200, help="for each budget; %(default)s")
+    flags.add_argument(
+        "--requests", type=count, default=200, help="for each budget; default %(default)s"
+    )
     add_photos(flags)
     return flags
 

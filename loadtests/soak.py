@@ -186,7 +186,7 @@ async def _settled_files(server: Server) -> int:
 
 def parser() -> argparse.ArgumentParser:
     flags = command_line("loadtests.soak", __doc__)
-    flags.add_argument("--requests", type=count, default=10_000, help="in all; %(default)s")
+    flags.add_argument("--requests", type=count, default=10_000, help="in all; default %(default)s")
     flags.add_argument("--seed", type=int, default=0, help="of the mix")
     add_photos(flags)
     return flags

@@ -3,10 +3,9 @@
 One client sends a 107 kB body over one connection and waits for each answer. The servers take
 turns, so that a busy machine disturbs them alike.
 
-    python -m loadtests.transport_overhead [--rounds 20] [--requests 200]
+    python -m loadtests.transport_overhead --rounds 20 --requests 200
 """
 
-import argparse
 import multiprocessing
 import socket
 import statistics
@@ -26,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from loadtests.flags import command_line, count
 from mnv4serve.serving.grpc_api import make_server
 from mnv4serve.serving.http_api import make_app
 from mnv4serve.v1 import classifier_pb2 as pb
@@ -152,9 +152,14 @@ def timed_ms(ask: Ask, n: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--requests", type=int, default=200, help="of each server in each round")
+    parser = command_line("loadtests.transport_overhead", __doc__)
+    parser.add_argument("--rounds", type=count, default=20, help="default %(default)s")
+    parser.add_argument(
+        "--requests",
+        type=count,
+        default=200,
+        help="of each server in each round; default %(default)s",
+    )
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     clients: dict[str, Ask] = {}

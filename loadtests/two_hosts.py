@@ -7,7 +7,6 @@ its own in the other, with a virtual cable between them. Under a steady load the
 mended; every answer is timed.
 """
 
-import argparse
 import json
 import os
 import secrets
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests import report
+from loadtests.flags import command_line, positive
 from mnv4serve.serving.cluster import set_flags
 
 HEAD, WORKER = "mnv4-head", "mnv4-worker"
@@ -177,12 +177,13 @@ def serve(environment: Mapping[str, str], folder: Path) -> subprocess.Popen[byte
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    flags = argparse.ArgumentParser(
-        prog="python -m loadtests.two_hosts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    flags = command_line("loadtests.two_hosts", __doc__)
+    flags.add_argument(
+        "--cut-s",
+        type=positive,
+        default=4.0,
+        help="seconds that the link is cut; default %(default)s",
     )
-    flags.add_argument("--cut-s", type=float, default=4.0)
     options = flags.parse_args(arguments)
     environment = dict(os.environ)
     set_flags(environment, max_body_bytes=10_000_000)

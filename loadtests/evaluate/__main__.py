@@ -41,6 +41,7 @@ from loadtests.evaluate.records import (
     load,
 )
 from loadtests.evaluate.tuning import tuned
+from loadtests.flags import command_line
 from loadtests.report import RESULTS, console, processor
 
 REPORT = "evaluation"
@@ -162,17 +163,23 @@ def _made_by() -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(
-        prog="evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    flags = command_line("loadtests.evaluate", __doc__)
     flags.add_argument("--quick", action="store_true", help="few conditions, short runs")
-    flags.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
+    flags.add_argument(
+        "--layers",
+        nargs="+",
+        choices=LAYERS,
+        default=list(LAYERS),
+        help="what stands for the devices; all three",
+    )
     flags.add_argument(
         "--requests", type=int, help=f"of one simulated run; {REQUESTS}, or {QUICK_REQUESTS}"
     )
-    flags.add_argument("--seeds", type=int, default=3)
+    flags.add_argument("--seeds", type=int, default=3, help="a condition; default %(default)s")
     flags.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    flags.add_argument("--no-bounds", dest="bounds", action="store_false", help="skip the LP")
+    flags.add_argument(
+        "--no-bounds", dest="bounds", action="store_false", help="skip the clairvoyant bound"
+    )
     flags.add_argument("--out", type=Path, default=RESULTS / REPORT, help="without a suffix")
     flags.add_argument("--render", type=Path, help="figures to make the report of, running nothing")
     return flags

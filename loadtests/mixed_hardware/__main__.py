@@ -4,7 +4,7 @@ Starts the service as a configuration says, asks with budgets from 2 to 200 ms, 
 load and pinned to each kind of device, holds the simulated device against its model, and writes a
 page to results/. Numbers of simulated devices are marked wherever they stand.
 
-    python -m loadtests.mixed_hardware [--config deployments/mixed.yaml] [--loads 0.7 1.5]
+    python -m loadtests.mixed_hardware --config deployments/mixed.yaml --loads 0.7 1.5
 """
 
 import argparse
@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from loadtests import report
 from loadtests.asks import ROOT, Ask, photo_of_size, photos
+from loadtests.flags import add_photos, command_line, count
 from loadtests.mixed_hardware import findings, page
 from loadtests.mixed_hardware.asking import Shot, one_by_one, under_load
 from loadtests.servers import Server, our_server
@@ -73,11 +74,11 @@ def main() -> None:
 
 
 def _flags() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    flags.add_argument("--config", type=Path, default=CONFIG)
+    flags = command_line("loadtests.mixed_hardware", __doc__)
+    flags.add_argument("--config", type=Path, default=CONFIG, help="deployments/mixed.yaml")
     flags.add_argument("--state-dir", type=Path, help="artifacts and profiles; the usual folder")
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
-    flags.add_argument("--requests", type=int, default=40, help="a budget and condition")
+    add_photos(flags)
+    flags.add_argument("--requests", type=count, default=40, help="a budget and condition")
     flags.add_argument(
         "--loads",
         type=float,

@@ -1,6 +1,9 @@
-"""`make peers`: mnv4serve beside other servers, on this machine, in one run.
+"""What `make peers` runs: mnv4serve beside other servers, on this machine, in one run.
 
-python -m loadtests.peers [NAME...] [--check] [--quick]
+    make peers ARGS="mnv4serve mosec triton --rounds 1 --seconds 3"
+    python -m loadtests.peers mnv4serve mosec --check
+
+Each is set up once in an environment of its own, which takes minutes.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from loadtests import report
 from loadtests.asks import EXAMPLE, Ask, photo_of_size, photos
 from loadtests.bare import open_bare
 from loadtests.blocking import HttpClient
+from loadtests.flags import add_photos, command_line, count, positive
 from loadtests.peers import page
 from loadtests.peers.contenders import OURSELVES, Contender, chosen
 from loadtests.peers.entrants import Effort, Entrant, Step, Task, started
@@ -208,7 +212,7 @@ def _publish(found: dict[str, Any]) -> None:
 
 
 def _options() -> argparse.Namespace:
-    flags = argparse.ArgumentParser(prog="make peers", description=__doc__)
+    flags = command_line("loadtests.peers", __doc__)
     flags.add_argument("names", nargs="*", help="only these; everybody without a name")
     flags.add_argument("--check", action="store_true", help="ask each once, measure nothing")
     flags.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
@@ -220,12 +224,15 @@ def _options() -> argparse.Namespace:
         "--static", action="append", metavar="ARM",
         help="what peers serve under mixed budgets; the most accurate of the architecture",
     )  # fmt: skip
-    flags.add_argument("--rates", type=float, nargs="+", default=[50.0, 150.0, 250.0])
-    flags.add_argument("--rounds", type=int, default=3)
-    flags.add_argument("--seconds", type=float, default=4.0, help="of each closed-loop load")
-    flags.add_argument("--mixed-seconds", type=float, default=10.0, help="of each open-loop load")
+    flags.add_argument(
+        "--rates", type=positive, nargs="+", default=[50.0, 150.0, 250.0],
+        help="requests a second under mixed budgets",
+    )  # fmt: skip
+    flags.add_argument("--rounds", type=count, default=3, help="default %(default)s")
+    flags.add_argument("--seconds", type=positive, default=4.0, help="of each closed-loop load")
+    flags.add_argument("--mixed-seconds", type=positive, default=10.0, help="of an open-loop load")
     flags.add_argument("--warm-up", type=int, default=48, help="requests")
-    flags.add_argument("--photos", help="folder of JPEGs; LOADTESTS_PHOTOS or the example")
+    add_photos(flags)
     options = flags.parse_args()
     if options.quick:
         vars(options).update(QUICK)
