@@ -45,8 +45,8 @@ ATTEMPTS = (
     Attempt("the peaks of nine pictures in ten", usual=0.9),
     Attempt("the usual peaks of 4,096 pictures", pictures=4096),
 )
-"""Tried in this order until int8 loses little enough on dev. A network that fails them all needs
-weights that were fine-tuned with rounding in the loop, released as a checkpoint of their own."""
+"""Tried in this order until int8 loses little enough on dev. A network that fails them all is
+served in its other precisions, unless a request pins int8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Accuracy on plain pictures, with batch-norm statistics re-estimated at each resolution."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -70,18 +69,6 @@ def accuracy(model: nn.Module, data: Labelled, resolution: int) -> float:
         answers = [model(batch).argmax(1) for batch in _batches(data.pictures, resolution)]
     model.train(training)
     return (torch.cat(answers) == data.labels).float().mean().item()
-
-
-def accuracy_by_resolution(
-    model: nn.Module, calibration: Tensor, data: Labelled, resolutions: Sequence[int]
-) -> Mapping[int, float]:
-    """Accuracy at each resolution with that resolution's own batch-norm statistics."""
-    copy = deepcopy(model)
-    result = {}
-    for resolution in resolutions:
-        reestimate_batch_norm(copy, calibration, resolution)
-        result[resolution] = accuracy(copy, data, resolution)
-    return result
 
 
 def _batches(pictures: Tensor, resolution: int) -> Iterator[Tensor]:

@@ -7,7 +7,6 @@ from mnv4serve.train.evaluate import (
     VARIANCE_FLOOR,
     Labelled,
     accuracy,
-    accuracy_by_resolution,
     reestimate_batch_norm,
 )
 
@@ -46,18 +45,6 @@ def test_accuracy_counts_right_answers() -> None:
     labels = torch.tensor([2, 0, 1, 2, 2])
 
     assert abs(accuracy(model, Labelled(pictures(5), labels), 32) - 0.6) < 1e-6
-
-
-def test_each_resolution_gets_its_own_statistics() -> None:
-    """Measuring changes nothing in the model that is measured."""
-    model = create_model("conv_small_035", 3)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    data = Labelled(pictures(6), torch.zeros(6, dtype=torch.int64))
-
-    result = accuracy_by_resolution(model, pictures(64), data, (32, 64))
-
-    assert list(result) == [32, 64]
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_a_silent_channel_keeps_a_variance() -> None:
