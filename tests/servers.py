@@ -1,8 +1,12 @@
 """Real servers around a gateway, on ports that the system picks, in the test's event loop."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from urllib.parse import SplitResult, urlsplit
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -50,3 +54,48 @@ async def serving_grpc(gateway: GatewayLike) -> AsyncIterator[str]:
         yield f"grpc://127.0.0.1:{port}"
     finally:
         await server.stop(0)
+
+
+@dataclass
+class Cable:
+    """A way to an address that can be cut, and is whole again for whoever connects anew."""
+
+    address: str
+    """Of the near end."""
+    _ends: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    def cut(self) -> None:
+        """Break all connections, whatever is under way on them."""
+        for end in self._ends:
+            end.transport.abort()
+        self._ends.clear()
+
+    async def join(
+        self, far: SplitResult, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Carry one connection there and back until it ends."""
+        far_reader, far_writer = await asyncio.open_connection(far.hostname, far.port)
+        self._ends += [writer, far_writer]
+        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while part := await reader.read(65_536):
+            writer.write(part)
+            await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def cabled(address: str) -> AsyncIterator[Cable]:
+    """A cable to a served address."""
+    far = urlsplit(address)
+    cable = Cable("")
+    server = await asyncio.start_server(partial(cable.join, far), "127.0.0.1", 0)
+    cable.address = f"{far.scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield cable
+    finally:
+        server.close()
+        cable.cut()

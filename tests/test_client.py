@@ -24,7 +24,7 @@ from mnv4serve.errors import (
     Shed,
 )
 from tests.fakes import ARM, FakeGateway, error_of
-from tests.servers import serving
+from tests.servers import cabled, serving
 
 PHOTO = b"\xff\xd8" + bytes(2000)
 BOTH = pytest.mark.parametrize("transport", [Transport.HTTP, Transport.GRPC])
@@ -117,6 +117,48 @@ async def test_an_error_that_stays_is_raised_at_once(transport: Transport) -> No
 
 
 @BOTH
+async def test_a_request_whose_connection_broke_is_sent_once_more(transport: Transport) -> None:
+    """A replica that goes away under a request costs the caller time, not the answer."""
+    gateway = FakeGateway(blocks=True)
+
+    async with (
+        serving(transport, gateway) as address,
+        cabled(address) as cable,
+        AsyncClient(cable.address) as client,
+    ):
+        asking = asyncio.create_task(client.classify(PHOTO, budget_ms=10_000))
+        await gateway.started.wait()
+        gateway.blocks = False
+        cable.cut()
+        reply = await asking
+
+    assert reply.arm.id == ARM.id
+    assert len(gateway.calls) == 2
+
+
+@BOTH
+async def test_a_connection_that_breaks_twice_is_an_error(transport: Transport) -> None:
+    """A request that kills whoever takes it is not sent on and on."""
+    gateway = FakeGateway(blocks=True)
+
+    async with (
+        serving(transport, gateway) as address,
+        cabled(address) as cable,
+        AsyncClient(cable.address) as client,
+    ):
+        asking = asyncio.create_task(client.classify(PHOTO, budget_ms=10_000))
+        for _ in range(2):
+            await gateway.started.wait()
+            gateway.started.clear()
+            cable.cut()
+        with pytest.raises(Unreachable) as raised:
+            await asking
+
+    assert raised.value.sent
+    assert len(gateway.calls) == 2
+
+
+@BOTH
 async def test_a_service_that_hangs_is_given_up(transport: Transport) -> None:
     """Budget and patience together bound the wait, and the work is cancelled there."""
     gateway = FakeGateway(blocks=True)
@@ -168,7 +210,9 @@ async def test_what_is_no_mnv4serve_is_unreachable() -> None:
         (Draining(""), MAX_ATTEMPTS, 0.0, None),
         (NotReady(""), 1, 990.0, None),
         (Unreachable("", sent=False), 1, 0.0, 50.0),
-        (Unreachable("", sent=True), 1, 0.0, None),
+        (Unreachable("", sent=True), 1, 90.0, 0.0),
+        (Unreachable("", sent=True), 1, 110.0, None),
+        (Unreachable("", sent=True), 2, 0.0, None),
         (Busy("", smallest_feasible_budget_ms=1, retry_after_ms=30), 1, 0.0, 30.0),
         (Busy("", smallest_feasible_budget_ms=1, retry_after_ms=30), 1, 80.0, None),
         (Busy("", smallest_feasible_budget_ms=1, retry_after_ms=math.nan), 1, 0.0, None),
@@ -180,12 +224,23 @@ async def test_what_is_no_mnv4serve_is_unreachable() -> None:
 def test_trying_again_only_where_it_can_help(
     error: MnvError, attempt: int, spent_ms: float, expected_ms: float | None
 ) -> None:
-    """Busy within the budget, not-there-yet within the patience, nothing else."""
+    """Busy or broken within the budget, not-there-yet within the patience, nothing else."""
     pause_ms = pause_before_retry_ms(
         error, attempt=attempt, spent_ms=spent_ms, budget_ms=100.0, patience_ms=1000.0
     )
 
     assert pause_ms == expected_ms
+
+
+def test_without_a_budget_of_ones_own_patience_counts() -> None:
+    """The service's default budget is not known here."""
+    broken = Unreachable("", sent=True)
+
+    pause_ms = pause_before_retry_ms(
+        broken, attempt=1, spent_ms=500.0, budget_ms=0.0, patience_ms=1000.0
+    )
+
+    assert pause_ms == 0.0
 
 
 def test_an_error_of_a_newer_service_is_internal() -> None:

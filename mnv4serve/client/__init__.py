@@ -5,7 +5,8 @@
         print(reply.predictions[0].label, reply.arm.variant, reply.on_time)
 
 Failures are the classes of `mnv4serve.errors` again, with their hints; Unreachable where no
-service answers. The budget is sent as it is given: it is the service's time, and the network
+service answers. What broke off unanswered is sent once more where the budget still allows it. The
+budget is sent as it is given: it is the service's time, and the network
 comes on top of it.
 """
 

@@ -46,7 +46,9 @@ def pause_before_retry_ms(
     """How long to wait before trying again, None where that makes no sense.
 
     A busy service is asked again only if its hint still lies within the budget; one that starts,
-    drains or does not listen yet, while the caller's patience lasts.
+    drains or does not listen yet, while the caller's patience lasts. Where the connection broke
+    under a request, as under those in flight to a replica that is replaced, it is sent once more
+    within the budget: to classify a picture twice changes nothing.
     """
     if attempt >= MAX_ATTEMPTS:
         return None
@@ -56,5 +58,7 @@ def pause_before_retry_ms(
         case NotReady() | Draining() | Unreachable(sent=False):
             pause_ms = FIRST_PAUSE_MS * 2 ** (attempt - 1)
             return pause_ms if spent_ms + pause_ms <= patience_ms else None
+        case Unreachable(sent=True) if attempt == 1:
+            return 0.0 if spent_ms <= (budget_ms or patience_ms) else None
         case _:
             return None
