@@ -9,7 +9,8 @@ from mnv4serve.backends import Backend, open_backend
 from mnv4serve.catalog import Zoo, load_catalog
 from mnv4serve.config import load_config
 from mnv4serve.domain import BackendName, Precision, Prediction
-from mnv4serve.images import decode, read_header, top_k
+from mnv4serve.images import decode, read_header
+from mnv4serve.predictions import top_k
 
 MAX_PIXELS = 50_000_000
 

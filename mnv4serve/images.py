@@ -1,4 +1,4 @@
-"""Bytes to pixels, logits to labels; knows nothing of requests, arms or runtimes.
+"""Bytes to pixels; knows nothing of requests, arms or runtimes.
 
 JPEG goes through libjpeg-turbo, scaled while it is decoded; all other formats go through Pillow.
 Both release the interpreter lock while they decode and resize.
@@ -9,7 +9,7 @@ import math
 import struct
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mnv4serve.catalog import Preprocessing
-from mnv4serve.domain import Picture, Prediction
+from mnv4serve.domain import Picture
 from mnv4serve.errors import BadImage, TooLarge, UnsupportedMedia
 
 FORMATS = ("PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "QOI", "SGI", "JPEG")
@@ -83,20 +83,6 @@ def decode(
         return pixels
     out[...] = pixels
     return out
-
-
-def top_k(
-    logits: NDArray[np.float32], labels: Sequence[str], k: int, *, temperature: float = 1.0
-) -> tuple[Prediction, ...]:
-    """The `k` most probable labels at a temperature, in order; a NaN logit counts as lowest."""
-    highest = float(logits.max())
-    if not math.isfinite(highest):
-        logits = np.clip(np.nan_to_num(logits, nan=-1e30), np.float32(-1e30), np.float32(1e30))
-        highest = float(logits.max())
-    weights = np.exp((logits - highest) / temperature)
-    probabilities = weights / weights.sum()
-    order = np.argsort(-probabilities, kind="stable")[:k].tolist()
-    return tuple(Prediction(labels[i], i, float(probabilities[i])) for i in order)
 
 
 class _Frame(NamedTuple):

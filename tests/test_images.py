@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.errors import BadImage, ServeError, TooLarge, UnsupportedMedia
-from mnv4serve.images import decode, read_header, top_k
+from mnv4serve.images import decode, read_header
 
 HALF = (0.5, 0.5, 0.5)
 SQUASH = Preprocessing(resize="squash", mean=HALF, std=HALF)
@@ -427,51 +426,3 @@ def test_threads_decode_side_by_side() -> None:
     for found in results:
         assert all((a == b).all() for a, b in zip(found, expected, strict=True))
     assert warnings.filters == filters
-
-
-def test_top_k_orders_by_probability() -> None:
-    """The most probable label comes first and all probabilities add up to one."""
-    labels = ("a", "b", "c", "d")
-
-    found = top_k(np.array([0.0, 2.0, -1.0, 1.0], np.float32), labels, 4)
-
-    assert [one.label for one in found] == ["b", "d", "a", "c"]
-    assert [one.index for one in found] == [1, 3, 0, 2]
-    assert sum(one.probability for one in found) == pytest.approx(1.0, abs=1e-6)
-    assert len(top_k(np.zeros(4, np.float32), labels, 2)) == 2
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_a_temperature_changes_how_sure_never_the_order(temperature: float) -> None:
-    """Probabilities are the softmax of the logits divided by it."""
-    logits = np.array([0.5, 2.0, -1.0, 1.0], np.float32)
-
-    found = top_k(logits, ("a", "b", "c", "d"), 4, temperature=temperature)
-
-    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
-    assert [one.index for one in found] == [1, 3, 0, 2]
-    assert [one.probability for one in found] == pytest.approx(sorted(expected)[::-1], rel=1e-5)
-
-
-@given(
-    arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32)),
-    st.integers(1, 20),
-)
-def test_top_k_survives_any_logits(logits: NDArray[np.float32], k: int) -> None:
-    """NaN and infinities give probabilities in [0, 1] in falling order, never an error."""
-    labels = [str(i) for i in range(20)]
-
-    found = top_k(logits, labels, k)
-
-    probabilities = [one.probability for one in found]
-    assert len(found) == min(k, len(logits))
-    assert all(0.0 <= p <= 1.0 for p in probabilities)
-    assert probabilities == sorted(probabilities, reverse=True)
-
-
-def test_top_k_counts_nan_as_lowest() -> None:
-    """A logit that is not a number never wins over one that is."""
-    found = top_k(np.array([np.nan, -5.0, 3.0], np.float32), ("nan", "low", "high"), 3)
-
-    assert [one.label for one in found] == ["high", "low", "nan"]
-    assert found[-1].probability == 0.0

@@ -25,7 +25,8 @@ from mnv4serve.domain import (
     Transport,
 )
 from mnv4serve.errors import Cancelled, Draining, Internal, NotReady, ServeError, code
-from mnv4serve.images import read_header, top_k
+from mnv4serve.images import read_header
+from mnv4serve.predictions import top_k
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Rules, admit, arrived
