@@ -247,10 +247,10 @@ def _request(scope: Scope, receive: Receive) -> Request:
     )
 
 
-def _budget_headers(request: Request) -> list[bytes]:
+def _budget_headers(request: Request) -> tuple[bytes, ...]:
     if b"x-budget-ms" not in request.headers:
-        return []
-    return [value for name, value in request.header_list if name == b"x-budget-ms"]
+        return ()
+    return tuple(value for name, value in request.header_list if name == b"x-budget-ms")
 
 
 async def _cancel_when_gone(task: asyncio.Task[Any], receive: Receive) -> None:

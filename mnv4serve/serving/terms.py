@@ -1,6 +1,7 @@
 """What a caller asks for, checked: query strings, headers and message fields become Terms."""
 
 import re
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from mnv4serve.domain import BackendName, OnMiss, Terms
@@ -11,13 +12,16 @@ DEFAULT_TOP_K = 5
 MAX_BUDGET_MS = 600_000.0
 MAX_VARIANT_LENGTH = 200
 MAX_QUERY_BYTES = 4096
+REMEMBERED = 100
+"""Of the last queries that could be read; callers repeat theirs."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 
 
+@lru_cache(REMEMBERED)
 def terms_from_query(
-    query: bytes, *, budget_headers: list[bytes], default_budget_ms: float, n_labels: int
+    query: bytes, *, budget_headers: tuple[bytes, ...], default_budget_ms: float, n_labels: int
 ) -> Terms:
     """Raises BadParameter on anything unknown, repeated, unreadable or out of range.
 
@@ -106,7 +110,7 @@ def _fields(query: bytes) -> dict[str, str]:
     return given
 
 
-def _budget_ms(in_query: str | None, in_headers: list[bytes]) -> float | None:
+def _budget_ms(in_query: str | None, in_headers: tuple[bytes, ...]) -> float | None:
     texts = [value.decode("latin-1").strip() for value in in_headers]
     if in_query is not None:
         texts.append(in_query)
