@@ -63,14 +63,19 @@ def labelled_files(folder: Path, labels: Sequence[Label]) -> list[tuple[Path, in
     """
     index = {name: i for i, label in enumerate(labels) for name in (label.id, label.name)}
     if not folder.is_dir():
-        raise CatalogError(f"{folder} is no folder")
+        raise CatalogError(
+            f"{folder} is no folder: name one with a folder of pictures for each class"
+        )
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     unknown = [entry.name for entry in classes if entry.name not in index]
     if unknown:
-        raise CatalogError(f"{folder} holds {unknown[0]}, which is no label of this zoo")
+        raise CatalogError(
+            f"{folder} holds {unknown[0]}, which is no label of this zoo: name each class folder "
+            f"after a label's id or name, as {labels[0].id} or {labels[0].name}"
+        )
     files = [(f, index[c.name]) for c in classes for f in sorted(c.iterdir()) if f.is_file()]
     if not files:
-        raise CatalogError(f"{folder} holds no class folders with pictures")
+        raise CatalogError(f"{folder} holds no class folders with pictures: it needs one a class")
     return files
 
 

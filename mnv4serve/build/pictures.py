@@ -80,7 +80,7 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
     Raises CatalogError where there are too few to compute ranges from.
     """
     if not folder.is_dir():
-        raise CatalogError(f"{folder} is no folder")
+        raise CatalogError(f"{folder} is no folder: name one with pictures like yours")
     found = [
         path
         for path in folder.rglob("*")

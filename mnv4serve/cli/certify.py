@@ -70,6 +70,8 @@ def certify(
 
 
 def _check_folders(data: Path, strangers: Path | None) -> None:
-    for folder in (data / "train", data / "val", *([strangers] if strangers else [])):
+    if strangers is not None and not strangers.is_dir():
+        raise CatalogError(f"{strangers} is no folder: name one of pictures with --strangers")
+    for folder in (data / "train", data / "val"):
         if not folder.is_dir():
-            raise CatalogError(f"{folder} is no folder")
+            raise CatalogError(f"{folder} is no folder: --data needs train/ and val/ in it")

@@ -168,7 +168,10 @@ def _measured(site: Host, loadable: Candidate, files: Sequence[tuple[Path, int]]
 
 def _best(candidates: Sequence[Candidate]) -> Candidate:
     if not candidates:
-        raise CatalogError("no arm of this machine has that variant, backend and precision")
+        raise CatalogError(
+            "no arm of this machine has that variant, backend and precision: `mnv4serve frontier` "
+            "lists those it has"
+        )
     return max(candidates, key=lambda found: found.arm.accuracy or 0.0)
 
 

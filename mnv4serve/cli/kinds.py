@@ -79,7 +79,9 @@ def _stored(file: Path, settings: ServiceConfig) -> Kind | None:
         sizes=dict.fromkeys(timings, 1),
     )
     if not chosen:
-        raise ProfileError(f"profile {file} has no arm of the zoo whose accuracy is known")
+        raise ProfileError(
+            f"profile {file} has no arm of this zoo whose accuracy is known: name its --zoo"
+        )
     return _kind(file.stem, chosen, timings, profile)
 
 

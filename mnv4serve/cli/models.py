@@ -65,7 +65,10 @@ def build(
     targets = _wanted(site.zoo, site.targets, variants or [], backend, precision)
     built = build_targets(site, targets, force=force)
     if built.refused:
-        raise SetupError(f"{len(built.refused)} artifacts differ from their reference")
+        raise SetupError(
+            f"{len(built.refused)} artifacts differ from their reference and will not be served: "
+            "the lines above name them"
+        )
 
 
 def build_targets(site: Host, targets: Sequence[Target], *, force: bool = False) -> Built:

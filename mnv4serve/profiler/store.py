@@ -136,7 +136,9 @@ def _path(fingerprint: str, state_dir: Path) -> Path:
 def _check(profile: Profile) -> None:
     """Raises ProfileError for numbers that no measurement gives."""
     if profile.slots < 1 or profile.threads < 1:
-        raise ProfileError(f"a profile of {profile.slots} slots x {profile.threads} threads")
+        raise ProfileError(
+            f"a profile of {profile.slots} slots x {profile.threads} threads: profile again"
+        )
     for arm_id, by_batch in profile.timings.items():
         for batch, timing in by_batch.items():
             if batch < 1 or not _sane(timing):

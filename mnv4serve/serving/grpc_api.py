@@ -261,7 +261,9 @@ def _parse(
     try:
         message.MergeFromString(encoded)
     except DecodeError:
-        raise BadParameter("the message is not what its method takes") from None
+        raise BadParameter(
+            "the message cannot be read: encode it as classifier.proto says"
+        ) from None
     finally:
         request.request_id = request_id(request.request_id, otherwise=made_up)
 

@@ -92,7 +92,7 @@ def terms_of(
 def _on_miss(number: int) -> OnMiss:
     on_miss = _ON_MISS.get(number)
     if on_miss is None:
-        raise BadParameter(f"on_miss has no value {number}")
+        raise BadParameter(f"on_miss has no value {number}: take ON_MISS_DEGRADE or ON_MISS_REFUSE")
     return on_miss
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from mnv4serve.errors import TrainError
 
+INSTEAD = "start afresh with --no-resume, or in another folder"
+"""What to do with a file that no run can go on from."""
+
 
 class Checkpoint(TypedDict):
     """A run after a whole number of epochs; randomness is a function of seed and epoch."""
@@ -46,7 +49,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         checkpoint: Checkpoint = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise TrainError(f"{path} is not a readable checkpoint") from error
+        raise TrainError(f"{path} is not a readable checkpoint: {INSTEAD}") from error
     if not isinstance(checkpoint, dict) or checkpoint.keys() != Checkpoint.__annotations__.keys():
-        raise TrainError(f"{path} is not a checkpoint of a training run")
+        raise TrainError(f"{path} is not a checkpoint of a training run: {INSTEAD}")
     return checkpoint

@@ -97,7 +97,9 @@ def squash(pictures: Tensor, size: int) -> Tensor:
 def split_folders(folder: Path) -> tuple[Path, Path | None]:
     """The folders of training and validation classes inside a data folder."""
     if not folder.is_dir():
-        raise TrainError(f"{folder} is not a folder")
+        raise TrainError(
+            f"{folder} is not a folder: name one with a folder of pictures for each class"
+        )
     train, val = folder / "train", folder / "val"
     if not train.is_dir():
         return folder, None

@@ -52,7 +52,10 @@ def read_start(start: Start) -> Weights:
     except (OSError, SafetensorError) as error:
         raise TrainError(f"{start.path} is not a readable weights file: {error}") from error
     if sha256(data).hexdigest() != start.sha256:
-        raise TrainError(f"{start.path} is not the file that this run started from")
+        raise TrainError(
+            f"{start.path} is not the file that this run started from: restore it, or start afresh "
+            "with --no-resume"
+        )
     return weights
 
 

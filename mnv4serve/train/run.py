@@ -40,7 +40,7 @@ def training_pictures(config: TrainConfig, advance: Advance | None = None) -> Pi
     if train_count < config.batch_size or not dev_count:
         raise TrainError(
             f"{folder} has too few pictures: {train_count} to train on where one batch needs "
-            f"{config.batch_size}, and {dev_count} to judge by"
+            f"{config.batch_size}, and {dev_count} to judge by: add some or lower --batch-size"
         )
     return pictures
 
