@@ -6,8 +6,6 @@ from rich.table import Table
 
 from mnv4serve.domain import ArmView
 
-SIGNS = "● on the frontier  ○ resident  ≈ not shown to be more accurate than a faster one"
-
 
 def arms_table(views: Sequence[ArmView], *, live: bool = False) -> Table:
     """Fastest first; `live` adds the expected latency of a typical photo."""
