@@ -29,8 +29,13 @@ PREFERRED = {
     "RAY_prestart_worker_first_driver": "0",
 }
 SERVICER_FUNCTIONS = ("mnv4serve.serving.ray_private.add_services",)
-PROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
-"""Where Ray's HAProxy listens beside the two of ours, unless the environment says otherwise."""
+PROXY_PORTS = {
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": 9500,
+}
+"""Where HAProxy and what it falls back to listen beside the two ports of ours, by the switch."""
 INGRESS = "ingress"
 MESSAGE_MARGIN_BYTES = 1 << 20
 HIGHEST_PORT = 65_535
@@ -69,7 +74,7 @@ def check_flags(environment: Mapping[str, str], *, where: str = "the cluster") -
 
 
 def proxy_ports(environment: Mapping[str, str]) -> dict[str, int]:
-    """The further ports of Ray's HAProxy by the switch that sets each.
+    """The further ports of Ray's proxies by the switch that sets each.
 
     Raises BadConfig where one of them is no port.
     """

@@ -106,14 +106,16 @@ def _run(serve: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the modu
 
     from mnv4serve.serving.app import build_app  # noqa: PLC0415
 
-    serve.start(
-        proxy_location="EveryNode",
-        http_options=HTTPOptions(host=config.host, port=config.port),
-        grpc_options=gRPCOptions(
-            port=config.grpc_port, grpc_servicer_functions=list(SERVICER_FUNCTIONS)
-        ),
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},
-    )
+    http = HTTPOptions(host=config.host, port=config.port)
+    functions = list(SERVICER_FUNCTIONS)
+    grpc = gRPCOptions(port=config.grpc_port, grpc_servicer_functions=functions)
+    logging_config = {"enable_access_log": False, "log_level": "WARNING"}
+    try:
+        serve.start("EveryNode", http, grpc_options=grpc, logging_config=logging_config)
+    except Exception as error:  # whatever its proxies raise when they do not come up
+        raise BackendUnavailable(
+            "ray", f"its proxy did not start: {reason_in(str(error))}"
+        ) from error
     try:
         serve.run(build_app(config), name=APPLICATION, route_prefix="/")
     except RuntimeError as error:

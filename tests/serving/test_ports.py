@@ -121,7 +121,8 @@ def test_the_proxy_is_named_where_it_has_the_services_port_as_well(
 ) -> None:
     """Another --port would only lead to the next port that the same process holds."""
     pid, port = left_behind
-    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", str(free_port()))
+    for name in PROXY_PORTS:
+        monkeypatch.setenv(name, str(free_port()))
     monkeypatch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", str(port))
     with socket.create_server(("127.0.0.1", 0)) as own:
         ray = RayConfig(metrics_port=free_port())
@@ -145,8 +146,8 @@ def test_a_taken_proxy_port_is_one_sentence_and_exit_code_1(
     pid, port = left_behind
     environment = {
         **tiny_environment,
+        **{name: str(free_port()) for name in PROXY_PORTS},
         "RAY_SERVE_HAPROXY_STATS_PORT": str(port),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "MNV4SERVE_RAY": f"{{metrics_port: {free_port()}}}",
     }
     ports = ("--port", str(free_port()), "--grpc-port", str(free_port()))

@@ -16,8 +16,15 @@ import uvicorn.config
 from google.rpc.status_pb2 import Status
 
 from mnv4serve.config import ServiceConfig
+from mnv4serve.errors import BackendUnavailable
 from mnv4serve.serving.answers import Send
-from mnv4serve.serving.cluster import PREFERRED, REQUIRED, SERVICER_FUNCTIONS, proxy_ports
+from mnv4serve.serving.cluster import (
+    PREFERRED,
+    PROXY_PORTS,
+    REQUIRED,
+    SERVICER_FUNCTIONS,
+    proxy_ports,
+)
 from mnv4serve.serving.http_api import App
 from mnv4serve.serving.http_protocol import WholeBodyProtocol
 from mnv4serve.v1 import classifier_pb2 as pb
@@ -28,7 +35,7 @@ pytest.importorskip("ray.serve", reason="the ray engine needs Ray: pip install '
 from ray.serve._private import constants, grpc_util, http_util
 from ray.serve.handle import DeploymentHandle
 
-from mnv4serve.serving import ray_private
+from mnv4serve.serving import ray_engine, ray_private
 
 PHOTO = b"\xff\xd8" + bytes(2000)
 SERVES = 299
@@ -102,10 +109,7 @@ def test_serve_reads_the_switch(name: str) -> None:
 
 def test_the_proxy_listens_where_it_is_looked_for() -> None:
     """Ports that Serve has moved would be asked for in vain."""
-    listening = {
-        "RAY_SERVE_HAPROXY_STATS_PORT": constants.RAY_SERVE_HAPROXY_STATS_PORT,
-        "RAY_SERVE_HAPROXY_METRICS_PORT": constants.RAY_SERVE_HAPROXY_METRICS_PORT,
-    }
+    listening = {name: getattr(constants, name) for name in PROXY_PORTS}
 
     assert listening == proxy_ports(os.environ)
 
@@ -236,3 +240,14 @@ class _Handle:
 
     def remote(self, *_: object) -> _Response:
         return self._response
+
+
+def test_a_proxy_that_does_not_start_is_one_sentence() -> None:
+    """What Serve reports of it is a traceback in a traceback; its last line says why."""
+
+    class FakeServe:
+        def start(self, *_: object, **__: object) -> None:
+            raise RuntimeError("ray::ProxyActor.ready()\n  File ...\nRuntimeError: no way to bind.")
+
+    with pytest.raises(BackendUnavailable, match=r"did not start: RuntimeError: no way to bind\.$"):
+        ray_engine._run(FakeServe(), ServiceConfig())
