@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mnv4serve.client import AsyncClient, Client, Unreachable
+from mnv4serve.client import PATIENCE_MS, AsyncClient, Client, Unreachable
 from mnv4serve.client.failures import MAX_ATTEMPTS, pause_before_retry_ms, rebuilt
 from mnv4serve.domain import Transport
 from mnv4serve.errors import (
@@ -230,6 +230,23 @@ def test_trying_again_only_where_it_can_help(
     )
 
     assert pause_ms == expected_ms
+
+
+def test_the_usual_patience_is_used_up() -> None:
+    """A service that is not there yet is not given up long before the caller would."""
+    waited_ms = 0.0
+    for attempt in range(1, MAX_ATTEMPTS):
+        pause_ms = pause_before_retry_ms(
+            NotReady(""),
+            attempt=attempt,
+            spent_ms=waited_ms,
+            budget_ms=5.0,
+            patience_ms=PATIENCE_MS,
+        )
+        assert pause_ms is not None
+        waited_ms += pause_ms
+
+    assert 0.75 * PATIENCE_MS < waited_ms < PATIENCE_MS
 
 
 def test_without_a_budget_of_ones_own_patience_counts() -> None:

@@ -15,7 +15,8 @@ from mnv4serve.errors import (
 )
 
 FIRST_PAUSE_MS = 50.0
-MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 6
+"""Whose pauses, each twice the one before, fill the usual patience."""
 
 _KINDS = {code(kind): kind for kind in leaves()}
 
