@@ -13,6 +13,7 @@ from mnv4serve.backends import Backend
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import Arm, Picture
 from mnv4serve.images import decode
+from mnv4serve.serving.timeslice import lengthen_timeslice
 
 MS_PER_S = 1000.0
 STOP_S = 5.0
@@ -87,6 +88,7 @@ class Slot:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        lengthen_timeslice()
         while (work := self._inbox.get()) is not None:
             self._report(self._execute(work))
 
