@@ -62,11 +62,14 @@ GRPC_OUTCOMES = {
 }
 
 
-def mixed(rng: random.Random) -> Iterator[Ask]:
-    """Endless asks with the budgets people have: video frames, screens, background work."""
+def mixed(rng: random.Random, *, refuse_share: float = REFUSE_SHARE) -> Iterator[Ask]:
+    """Endless asks with the budgets people have: video frames, screens, background work.
+
+    `refuse_share` of them would rather be refused than answered late.
+    """
     while True:
         (budget_ms,) = rng.choices(BUDGETS_MS, BUDGET_WEIGHTS)
-        yield Ask(budget_ms, "refuse" if rng.random() < REFUSE_SHARE else "degrade")
+        yield Ask(budget_ms, "refuse" if rng.random() < refuse_share else "degrade")
 
 
 def photos(folder: str | None = None) -> tuple[bytes, ...]:

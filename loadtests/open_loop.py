@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from loadtests import report
 from loadtests.aio import Client, GrpcClient, HttpClient, precise_loop
-from loadtests.asks import Answer, Ask, mixed, only_loopback, photos
+from loadtests.asks import REFUSE_SHARE, Answer, Ask, mixed, only_loopback, photos
 from loadtests.flags import add_photos, add_server, command_line, count, positive, reached
 
 ARRIVALS = ("constant", "poisson", "gamma")
@@ -59,11 +59,16 @@ def schedule(
 
 
 async def fire(
-    client: Client, due_s: Sequence[float], pictures: Sequence[bytes], *, seed: int
+    client: Client,
+    due_s: Sequence[float],
+    pictures: Sequence[bytes],
+    *,
+    seed: int,
+    refuse_share: float = REFUSE_SHARE,
 ) -> list[Shot]:
     """Send every request at its time, whatever became of those before."""
     rng = random.Random(seed)
-    asks = mixed(rng)
+    asks = mixed(rng, refuse_share=refuse_share)
     start = time.perf_counter() + 0.05
     tasks: list[asyncio.Task[Shot]] = []
     for offset in due_s:

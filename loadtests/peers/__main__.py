@@ -225,7 +225,7 @@ def _options() -> argparse.Namespace:
         help="what peers serve under mixed budgets; the most accurate of the architecture",
     )  # fmt: skip
     flags.add_argument(
-        "--rates", type=positive, nargs="+", default=[50.0, 150.0, 250.0],
+        "--rates", type=positive, nargs="+", default=[150.0, 300.0, 500.0],
         help="requests a second under mixed budgets",
     )  # fmt: skip
     flags.add_argument("--rounds", type=count, default=3, help="default %(default)s")

@@ -34,7 +34,10 @@ class Offered:
 def shots_at(
     server: Running, offered: Offered, *, rate: float, seconds: float, seed: int
 ) -> list[Shot]:
-    """Poisson arrivals whose times, budgets and pictures follow from the seed alone."""
+    """Poisson arrivals whose times, budgets and pictures follow from the seed alone.
+
+    Nobody asks to be refused: no peer could do that, and a refusal would count as wrong.
+    """
     due_s = schedule("poisson", rate=rate, requests=int(2 * rate * seconds) + 20, seed=seed)
     due_s = due_s[due_s <= seconds]
 
@@ -42,7 +45,7 @@ def shots_at(
         client = client_of(server, timeout_s=PATIENCE_S)
         await client.open(WARM_CONNECTIONS)
         try:
-            return await fire(client, due_s.tolist(), offered.pictures, seed=seed)
+            return await fire(client, due_s.tolist(), offered.pictures, seed=seed, refuse_share=0.0)
         finally:
             await client.close()
 
