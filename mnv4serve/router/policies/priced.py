@@ -9,8 +9,6 @@ from mnv4serve.router.market import Market
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
 from mnv4serve.router.predict import Spent
 
-CAUTION = 0.2
-"""Share of the usual risk that a promise may carry which others have to make room for."""
 HOPELESS = 0.02
 """Below this probability a job gives way, at dispatch, to work that can still be on time."""
 
@@ -27,7 +25,7 @@ class Priced:
             pick = max(likely, key=self._worth)
         else:
             pick = _squeezed(fastest(candidates), request, view)
-            if pick.on_time_probability < 1.0 - CAUTION * (1.0 - view.target):
+            if pick.on_time_probability < view.target:
                 return None
         least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
         if view.ledger.harms(view.now_ms, request.deadline_ms, least_ms):
