@@ -63,15 +63,15 @@ class Priced:
         candidates: Sequence[Candidate],
         view: View,
     ) -> Candidate:
-        """Of some candidates the best that makes no other job late; where all do, the fastest."""
+        """Of some candidates the best that makes no other job late; of equals the fastest."""
         least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
         limit_ms = least_ms + view.ledger.spare_ms(view.now_ms, least_ms, without=(head.id,))
-        best, best_value = None, -math.inf
+        best, best_worth = None, (-math.inf, 0.0)
         for candidate in among:
             slot_ms = candidate.estimate.slot_ms
-            value = _value(candidate) - self.market.cost(slot_ms)
-            if slot_ms <= limit_ms and value > best_value:
-                best, best_value = candidate, value
+            worth = _value(candidate) - self.market.cost(slot_ms), -slot_ms
+            if slot_ms <= limit_ms and worth > best_worth:
+                best, best_worth = candidate, worth
         return best or fastest(among)
 
     def _best_batch(self, jobs: Sequence[Job], alone: Candidate, view: View) -> Order:

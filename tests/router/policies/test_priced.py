@@ -89,6 +89,17 @@ def test_an_unlikely_job_runs_what_is_worth_most_all_the_same() -> None:
     assert order.arm is arms[1]
 
 
+def test_where_nothing_can_be_on_time_any_more_the_fastest_arm_runs() -> None:
+    """However the arms are listed: a late answer should at least not be later."""
+    arms = arms_of(0.9, 0.5, 0.8)
+    subject = pool(arms, (9.0, 1.0, 3.0))
+    late = replace(job(1, deadline_ms=0.1, late_ms=1000.0), arms=arms)
+
+    order = Priced().order([late], subject.view(0.0, RULES))
+
+    assert order.arm is arms[1]
+
+
 def test_a_load_makes_time_dear() -> None:
     """Where every request can have some three milliseconds, none takes nine, and plans say why."""
     subject = pool(ARMS, SERVICE_MS)
