@@ -14,8 +14,19 @@ from mnv4serve.images import decode, read_header
 from mnv4serve.profiler.timing import Clock, Effort, measure
 from mnv4serve.router.decode_cost import DecodeCost, decode_features
 
-_JPEG_SIDES = ((224, 224), (320, 240), (500, 375), (800, 600), (1600, 1200))
+_JPEG_SIDES = (
+    (96, 96),
+    (160, 120),
+    (224, 224),
+    (320, 240),
+    (500, 375),
+    (375, 500),
+    (800, 600),
+    (1600, 1200),
+)
 _JPEG_QUALITIES = (60, 95)
+_FULL_CHROMA = 0
+"""As good cameras and editors write them; with less of it a picture costs little less."""
 _PNG_SIDES = ((224, 224), (500, 375), (1000, 750))
 _QUICK = Effort(warm_up=1, min_runs=5, max_runs=25, max_seconds=0.01)
 _THOROUGH = Effort(warm_up=2, min_runs=15, max_runs=100, max_seconds=0.15)
@@ -52,7 +63,7 @@ def fit(features: Sequence[Sequence[float]], times_ms: Sequence[float]) -> Decod
 
 
 def _non_negative(rows: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coordinate descent on the normal equations: five unknowns need nothing better."""
+    """Coordinate descent on the normal equations: a handful of unknowns needs nothing better."""
     scale = np.maximum(np.linalg.norm(rows, axis=0), 1e-12)
     gram = (rows / scale).T @ (rows / scale)
     moment = (rows / scale).T @ target
@@ -77,7 +88,7 @@ def _pictures() -> Iterator[bytes]:
     for width, height in _JPEG_SIDES:
         scene = _scene(noise, width, height)
         for quality in _JPEG_QUALITIES:
-            yield _encoded(scene, "JPEG", quality=quality)
+            yield _encoded(scene, "JPEG", quality=quality, subsampling=_FULL_CHROMA)
     for width, height in _PNG_SIDES:
         yield _encoded(_scene(noise, width, height), "PNG", compress_level=6)
 

@@ -18,7 +18,7 @@ from mnv4serve.domain import Timing
 from mnv4serve.errors import ProfileError, StorageError
 from mnv4serve.router.decode_cost import DecodeCost
 
-REVISION = 1
+REVISION = 2
 """Raised whenever profiles measured by older code must not be believed any more."""
 
 LOCK_FILE = "mnv4serve-profiler.lock"

@@ -20,9 +20,9 @@ PICTURES = [
 POSITIVE = st.floats(0.001, 50.0)
 
 
-@given(st.tuples(POSITIVE, POSITIVE, POSITIVE, POSITIVE, POSITIVE))
+@given(st.tuples(*[POSITIVE] * 7))
 def test_the_fit_finds_the_coefficients_behind_the_times(
-    coefficients: tuple[float, float, float, float, float],
+    coefficients: tuple[float, ...],
 ) -> None:
     """Times made from a cost give that cost's predictions back."""
     truth = DecodeCost(*coefficients)
@@ -50,6 +50,8 @@ def test_no_coefficient_is_negative() -> None:
             found.per_megapixel_ms,
             found.per_output_megapixel_ms,
             found.other_per_megapixel_ms,
+            found.whole_per_megapixel_ms,
+            found.slow_per_megapixel_ms,
         )
     )
 

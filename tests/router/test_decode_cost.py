@@ -30,6 +30,18 @@ def test_jpeg_pays_for_the_pixels_it_is_scaled_to() -> None:
     assert cost.expect(large, 400) == pytest.approx(expected - 0.0256 + 0.16)
 
 
+def test_scales_without_vector_code_cost_more() -> None:
+    """Five eighths of a JPEG take longer for each pixel than four or eight; every block is read."""
+    cost = DecodeCost(0.0, 0.0, 1.0, 0.0, 0.0, 10.0, 4.0)
+    photo = Picture("JPEG", 800, 800, 0)
+
+    by_eighths = {side // 100: cost.expect(photo, side) for side in (400, 500, 800)}
+
+    assert by_eighths[4] == pytest.approx(6.4 + 0.16)
+    assert by_eighths[5] == pytest.approx(6.4 + 5 * 0.25)
+    assert by_eighths[8] == pytest.approx(6.4 + 0.64)
+
+
 def test_other_formats_pay_for_all_pixels() -> None:
     """A format that cannot be scaled while decoding costs by its full size."""
     cost = DecodeCost(0.5, 0.0, 4.0, 0.0, 30.0)
@@ -50,3 +62,15 @@ def test_pictures_of_several_formats_decoded_together_teach_nothing() -> None:
     assert untaught_ms == 2.0
     assert subject.expect_ms(photo, 160, slowdown=2.0) > 2.0
     assert subject.expect_ms(drawing, 160, slowdown=2.0) == 2.0
+
+
+def test_each_scale_of_a_jpeg_is_corrected_by_itself() -> None:
+    """One scale that takes three times as long says nothing of the others."""
+    photo = Picture("JPEG", 500, 375, 0)
+    subject = Decoding(DecodeCost(1.0, 0.0, 0.0, 0.0, 0.0))
+
+    for _ in range(100):
+        subject.observe([photo], 224, 3.0, slowdown=1.0)
+
+    assert subject.expect_ms(photo, 224, slowdown=1.0) == pytest.approx(3.0, rel=0.05)
+    assert subject.expect_ms(photo, 96, slowdown=1.0) == 1.0
