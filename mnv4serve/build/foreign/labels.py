@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mnv4serve.catalog import Label
 from mnv4serve.errors import CatalogError
@@ -12,14 +13,16 @@ from mnv4serve.errors import CatalogError
 FEWEST = 2
 BACKGROUND = re.compile("background|dummy", re.IGNORECASE)
 _SYNSET = re.compile(r"(n\d{8})[\s,:]+(.+)")
-_NUMBERED = re.compile(r"(\d+)\s*[:\t,]\s*(.+)")
+_NUMBERED = re.compile(r"(\d+)(?:\s*[:,]\s*|\s+)(.+)")
+_FIRST_NUMBERS = (0, 1)
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
     """One label a line, with a WordNet id or a number before it or not; or JSON.
 
-    JSON may be a list, a map from number to name (or to id and name), or hold `id2label`. Raises
-    CatalogError where there are fewer than two labels.
+    Lines that begin with # are comments. JSON may be a list, a map from number to name (or to id
+    and name), one from name to number, or hold `id2label`. Raises CatalogError where there are
+    fewer than two labels.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -53,12 +56,13 @@ def _words(label: Label) -> set[str]:
 
 
 def _from_lines(text: str) -> list[tuple[str, str]]:
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
     while lines and not lines[-1]:
         lines.pop()
-    numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if all(found and int(found.group(1)) == at for at, found in enumerate(numbered)):
-        lines = [found.group(2) for found in numbered if found]
+    numbered = [found for found in map(_NUMBERED.fullmatch, lines) if found]
+    numbers = [int(found.group(1)) for found in numbered]
+    if any(numbers == list(range(at, at + len(lines))) for at in _FIRST_NUMBERS):
+        lines = [found.group(2) for found in numbered]
     return [_pair(line) for line in lines]
 
 
@@ -75,7 +79,7 @@ def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
         if isinstance(values, dict):
             values = values.get("id2label", values)
         if isinstance(values, dict):
-            values = [values[key] for key in sorted(values, key=int)]
+            values = _by_number(values)
         return [
             (str(entry[0]), str(entry[1])) if isinstance(entry, list) else _pair(str(entry))
             for entry in values
@@ -84,6 +88,13 @@ def _from_json(path: Path, text: str) -> list[tuple[str, str]]:
         raise CatalogError(
             f"{path} is no JSON list of labels, and no map from their numbers: {error}"
         ) from error
+
+
+def _by_number(values: dict[str, Any]) -> list[Any]:
+    """Of a map from numbers to names, or as Keras writes it from names to numbers."""
+    if all(isinstance(number, int) for number in values.values()):
+        return sorted(values, key=lambda name: int(values[name]))
+    return [values[key] for key in sorted(values, key=int)]
 
 
 def _labelled(entries: Sequence[tuple[str, str]]) -> tuple[Label, ...]:

@@ -14,16 +14,20 @@ from mnv4serve.errors import CatalogError
         "tench\ngoldfish\n\n",
         "\ufefftench\r\ngoldfish\r\n",
         "0: tench\n1: goldfish",
+        "0 tench\n1 goldfish",
+        "1\ttench\n2\tgoldfish",
+        "# as published\ntench\ngoldfish",
         "'tench'\n'goldfish'",
         '["tench", "goldfish"]',
         '{"1": "goldfish", "0": "tench"}',
+        '{"goldfish": 1, "tench": 0}',
         '{"model_type": "resnet", "id2label": {"0": "tench", "1": "goldfish"}}',
         '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}',
         "n01440764 tench\nn01443537 goldfish",
     ],
 )
 def test_labels_are_read_in_their_order(tmp_path: Path, text: str) -> None:
-    """Lines, numbered lines, WordNet ids, JSON lists and maps."""
+    """Lines, comments, numbered lines, WordNet ids, JSON lists and maps of either direction."""
     path = tmp_path / "labels"
     path.write_text(text, "utf-8")
 
@@ -31,6 +35,14 @@ def test_labels_are_read_in_their_order(tmp_path: Path, text: str) -> None:
 
     assert [label.name for label in labels] == ["tench", "goldfish"]
     assert labels[0].id in {"tench", "n01440764"}
+
+
+def test_numbers_that_do_not_count_belong_to_the_names(tmp_path: Path) -> None:
+    """A label may begin with a number of its own."""
+    path = tmp_path / "labels"
+    path.write_text("0 series\n5 series", "utf-8")
+
+    assert [label.name for label in read_labels(path)] == ["0 series", "5 series"]
 
 
 def test_labels_of_the_same_name_stay_apart(tmp_path: Path) -> None:
