@@ -13,7 +13,7 @@ from mnv4serve.domain import Picture, Timing
 from mnv4serve.simulate.arrivals import Arrivals, Process
 from mnv4serve.simulate.budgets import PRESETS, Mixture, Range
 from mnv4serve.simulate.faults import parse_fault
-from mnv4serve.simulate.hardware import TYPICAL, Cluster, Kind
+from mnv4serve.simulate.hardware import FREE, TYPICAL, Cluster, Kind, Loop
 from mnv4serve.simulate.scenario import Scenario, rate_at
 from mnv4serve.simulate.tables import load_table
 
@@ -87,6 +87,7 @@ class Bench:
     stretch: float = 1.0
     """Budgets are this much longer than their name says."""
     pictures: tuple[Picture, ...] = (TYPICAL,)
+    loop: Loop = FREE
 
 
 _BENCHES: dict[str, Bench] = {}
@@ -150,8 +151,8 @@ def longer(budgets: Mixture, factor: float) -> Mixture:
 
 def cluster_of(condition: Condition) -> Cluster:
     """One device of the table's kind, or two where one of them is to vanish."""
-    kind = bench_of(condition.table).kind
-    return Cluster.of(kind, replicas=1 + (condition.fault == IN_PAIRS))
+    bench = bench_of(condition.table)
+    return Cluster.of(bench.kind, replicas=1 + (condition.fault == IN_PAIRS), loop=bench.loop)
 
 
 def arrivals_of(name: str) -> Arrivals:

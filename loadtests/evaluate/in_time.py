@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadtests.evaluate import models, simulated, stubs
 from loadtests.evaluate.contenders import OURS, Contender
-from loadtests.evaluate.grid import Bench, Plan, bench_of, register, scenario
+from loadtests.evaluate.grid import TUNING_SEED, Bench, Plan, bench_of, register, scenario
 from loadtests.evaluate.jitter import beside
 from loadtests.evaluate.live import Shot, reliability, result
 from loadtests.evaluate.records import MODELS, STUBS, Condition, Findings
@@ -14,6 +14,8 @@ from loadtests.evaluate.tuning import best_fixed_arm, tuned
 from mnv4serve.simulate.scenario import Scenario
 
 STRETCHED, MACHINE = "prototype, stretched", "this machine"
+CALM = 0.6
+"""The load at which the loop's own time is measured."""
 RIVALS = {
     STUBS: ("slackfit", "ramsis", "model-switching", "clockwork"),
     MODELS: ("slackfit", "late-binding", "model-switching", "infaas"),
@@ -44,7 +46,10 @@ def model_turns(findings: Findings, plan: Plan, pace: Pace) -> Iterator[str]:
     """Policies on the models of this machine in turn."""
     yield "loading the models of this machine"
     with closing(models.Site.open()) as site:
-        register(MACHINE, Bench(site.kind, pictures=site.pictures))
+        bench = Bench(site.kind, pictures=site.pictures)
+        register(MACHINE, bench)
+        calm = _asked(Condition(MACHINE, "mixed", "poisson", CALM), TUNING_SEED, pace.seconds)
+        register(MACHINE, replace(bench, loop=site.loop_cost(calm)))
         with beside(MODELS, findings.jitter):
             yield from _turns(findings, MACHINE, site.run, plan=plan, pace=pace)
 

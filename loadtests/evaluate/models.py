@@ -1,12 +1,15 @@
 """The real router on real models: the shipped zoo, as this machine serves it."""
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 from loadtests.aio import precise_loop
 from loadtests.asks import photos
-from loadtests.evaluate.contenders import Contender
+from loadtests.evaluate.as_served import Work, measure
+from loadtests.evaluate.contenders import OURS, Contender
 from loadtests.evaluate.live import Shot, fire, prepare
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import Picture
@@ -19,14 +22,18 @@ from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.assemble import REPLY_MS, assemble
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.site import Assembled
-from mnv4serve.simulate.hardware import Kind
+from mnv4serve.simulate.hardware import MS_PER_S, Kind, Loop
 from mnv4serve.simulate.scenario import Scenario, offer
 
-HOP_MS = 0.3
-"""From dispatch to a slot and back: what the simulator adds for threads."""
+HOP_MS = 0.15
+"""What the decision at dispatch and the hand-over between threads take of a slot."""
+WRITE_MS = 0.02
+"""Handing over a reply where there is no transport."""
+ADMISSION = 0.6
+"""Of the loop's time for a request: what it takes until the job is queued."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Site:
     """The loaded zoo; policies take turns on it, each with nothing learnt."""
 
@@ -57,20 +64,32 @@ class Site:
         self.gateway.close()
         self.runner.close()
 
-    @property
+    @cached_property
     def kind(self) -> Kind:
-        """The first pool as the simulator knows a device."""
-        routing, profile = self.assembled.pools[0].routing, self.assembled.profiles[0]
-        arms = tuple(arm for arm in routing.arms if arm.accuracy is not None)
+        """The first pool as the simulator knows a device, and as it really is when it serves."""
+        pool, profile = self.assembled.pools[0], self.assembled.profiles[0]
+        arms = tuple(arm for arm in pool.routing.arms if arm.accuracy is not None)
+        backends = [pool.backends[arm.id] for arm in arms]
+        work = Work(arms, backends, self.photos, self.pictures, self.assembled.decode)
+        served = measure(work, slots=profile.slots)
         return Kind(
-            name=routing.device,
+            name=pool.routing.device,
             arms=arms,
-            timings={arm.id: profile.timings[arm.id] for arm in arms},
+            timings=served.timings,
             slots=profile.slots,
             decode=profile.decode,
             hop_ms=HOP_MS,
-            reply_ms=REPLY_MS,
+            reply_ms=WRITE_MS,
+            told={arm.id: {1: profile.timings[arm.id][1]} for arm in arms},
+            decodings=served.decodings,
         )
+
+    def loop_cost(self, asked: Scenario) -> Loop:
+        """What a request takes of the event loop's thread, the generator's share in it."""
+        before_s = time.thread_time()
+        self.run(Contender(OURS), asked)
+        request_ms = (time.thread_time() - before_s) * MS_PER_S / asked.requests
+        return Loop(ADMISSION * request_ms, (1.0 - ADMISSION) * request_ms)
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

@@ -6,7 +6,7 @@ one; `lock` guards what both touch and is held for microseconds.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -93,6 +93,11 @@ class Pool:
         self._runs: dict[int, Run] = {}
         self._closing = False
         self._slots: list[Slot] = []
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """By arm id: what is loaded and warm."""
+        return self._backends
 
     @property
     def idle(self) -> bool:

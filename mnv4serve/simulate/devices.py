@@ -1,16 +1,32 @@
 """A simulated device: the real pool of the router, and what its slots are doing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Pool
 from mnv4serve.router.policies import MakePolicy, Setting
-from mnv4serve.router.predict import Predictor
+from mnv4serve.router.predict import Predictor, Spent
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.simulate.faults import Timeline, misprofiled, slowdown_of
-from mnv4serve.simulate.hardware import Kind
+from mnv4serve.simulate.hardware import Kind, Loop
 from mnv4serve.simulate.scenario import Scenario, Stream
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A run that has a slot."""
+
+    run: Run
+    spent: Spent
+    """What it will really have taken."""
+    end_ms: float
+
+    def delay(self, by_ms: float) -> None:
+        """Something else has its core for a while."""
+        decode_ms, service_ms, run_ms = astuple(self.spent)
+        self.spent = Spent(decode_ms, service_ms + by_ms, run_ms + by_ms)
+        self.end_ms += by_ms
 
 
 @dataclass(slots=True)
@@ -28,9 +44,35 @@ class Device:
     """Where the arms of its kind begin in tables over the arms of all kinds."""
     up: bool = True
     waiting: dict[int, Job] = field(default_factory=dict)
-    running: dict[int, tuple[Run, float]] = field(default_factory=dict)
-    """By run id, with when it really ends."""
+    running: dict[int, Running] = field(default_factory=dict)
+    """By run id."""
     busy_ms: float = 0.0
+
+
+class EventLoop:
+    """One thread that every request of a node passes twice, on the cores of the slots.
+
+    The kernel lets a thread that mostly sleeps run at once: the loop waits for nothing but itself,
+    and while every slot is busy one of them, in turn, waits for the loop.
+    """
+
+    def __init__(self, cost: Loop, devices: Sequence[Device]) -> None:
+        self.cost = cost
+        self._devices = devices
+        self._slots = sum(device.kind.slots for device in devices)
+        self._idle_ms = 0.0
+        self._turn = 0
+
+    def work(self, now_ms: float, duration_ms: float) -> float:
+        """When something is done that comes up now."""
+        if duration_ms == 0.0:
+            return now_ms
+        self._idle_ms = max(now_ms, self._idle_ms) + duration_ms
+        running = [run for device in self._devices for run in device.running.values()]
+        if len(running) == self._slots:
+            self._turn += 1
+            running[self._turn % self._slots].delay(duration_ms)
+        return self._idle_ms
 
 
 @dataclass(slots=True)
@@ -38,6 +80,7 @@ class Group:
     """The devices of one node, which one router decides over."""
 
     devices: tuple[Device, ...]
+    loop: EventLoop
     pools: tuple[Pool, ...] = ()
     """Those that are up."""
     by_name: dict[str, Device] = field(default_factory=dict)
@@ -81,7 +124,7 @@ def build_groups(
                 )
             )
             index += 1
-        group = Group(tuple(devices))
+        group = Group(tuple(devices), EventLoop(node.loop, devices))
         group.refresh()
         groups.append(group)
     return tuple(groups)
@@ -99,7 +142,7 @@ def could_be_on_time(
     Judged as somebody would who knows how long everything really takes; the waiting work takes the
     arms that are reserved for it.
     """
-    free = sorted(end_ms for _, end_ms in device.running.values())
+    free = sorted(running.end_ms for running in device.running.values())
     free = [now_ms] * (device.kind.slots - len(free)) + free
     ahead = [job for job in device.waiting.values() if now_ms < job.deadline_ms <= deadline_ms]
     for job in sorted(ahead, key=lambda job: job.deadline_ms):
@@ -112,7 +155,7 @@ def _pool(scenario: Scenario, kind: Kind, index: int, make_policy: MakePolicy) -
     timings = {
         arm.id: {
             size: misprofiled(timing, scenario.faults, index, column)
-            for size, timing in kind.timings[arm.id].items()
+            for size, timing in (kind.told or kind.timings)[arm.id].items()
         }
         for column, arm in enumerate(kind.arms)
     }

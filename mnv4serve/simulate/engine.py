@@ -21,7 +21,13 @@ from mnv4serve.router.policies import MakePolicy
 from mnv4serve.router.predict import Spent
 from mnv4serve.router.refusal import Refusal, RefusalKind
 from mnv4serve.simulate.balance import Balancer
-from mnv4serve.simulate.devices import Device, Group, build_groups, could_be_on_time
+from mnv4serve.simulate.devices import (
+    Device,
+    Group,
+    Running,
+    build_groups,
+    could_be_on_time,
+)
 from mnv4serve.simulate.faults import outages_of
 from mnv4serve.simulate.records import Record, Records
 from mnv4serve.simulate.scenario import Offered, Scenario, offer
@@ -78,6 +84,7 @@ class Simulation:
             horizon_ms=offered.horizon_ms,
             first_columns=self.truth.first_column,
         )
+        self._loops = [group.loop for group in self.groups for _ in group.devices]
         self.record = Record(scenario, offered, self.truth.arms)
         self.end_ms = 0.0
         self._scenario = scenario
@@ -95,7 +102,7 @@ class Simulation:
         step = max(1, n // STEPS)
         for request, now_ms in enumerate(self._offered.arrivals_ms.tolist()):
             self._until(now_ms)
-            self._arrive(request, now_ms)
+            self._come(request, now_ms)
             if progress is not None and (request + 1) % step == 0:
                 progress(request + 1, n)
         self._until(inf)
@@ -109,10 +116,18 @@ class Simulation:
     def _at(self, time_ms: float, act: _Act, argument: object) -> None:
         heappush(self._events, (time_ms, next(self._sequence), act, argument))
 
-    def _arrive(self, number: int, now_ms: float) -> None:
+    def _come(self, number: int, now_ms: float) -> None:
         group = self._balancer.pick(number, now_ms, now_ms + self._budgets[number])
         terms = Terms(budget_ms=self._budgets[number], on_miss=self._scenario.on_miss)
         request = Request(number, self._pictures[number], terms, now_ms)
+        admitted_ms = group.loop.work(now_ms, group.loop.cost.admit_ms)
+        if admitted_ms > now_ms:
+            self._at(admitted_ms, self._arrive, (group, request))
+        else:
+            self._arrive(now_ms, (group, request))
+
+    def _arrive(self, now_ms: float, what: tuple[Group, Request]) -> None:
+        group, request = what
         decision = self._decide(group, request, now_ms)
         arrived(group.pools, request, decision, now_ms=now_ms)
         if isinstance(decision, Refusal):
@@ -120,7 +135,7 @@ class Simulation:
             return
         self.record.promised(decision)
         if decision.tier:
-            self.record.missed(number, avoidable=self._avoidable(group, request, now_ms))
+            self.record.missed(request.id, avoidable=self._avoidable(group, request, now_ms))
         self._queue(group.by_name[decision.arm.device], decision, now_ms)
 
     def _decide(self, group: Group, request: Request, now_ms: float) -> Job | Refusal:
@@ -156,8 +171,9 @@ class Simulation:
         spent = self.spent(device, run.arm.id, requests, now_ms)
         for request in requests:
             del device.waiting[request]
-        device.running[run.id] = (run, now_ms + spent.run_ms)
-        self._at(now_ms + spent.run_ms, self._finish, (device, run, spent))
+        running = Running(run, spent, now_ms + spent.run_ms)
+        device.running[run.id] = running
+        self._at(running.end_ms, self._finish, (device, running))
 
     def spent(self, device: Device, arm_id: str, requests: Sequence[int], now_ms: float) -> Spent:
         """What a run that starts now really takes."""
@@ -173,21 +189,31 @@ class Simulation:
     def ran(self, device: Device, run: Run) -> None:
         """Called when a run has ended and been learnt from."""
 
-    def _finish(self, now_ms: float, what: tuple[Device, Run, Spent]) -> None:
-        device, run, spent = what
-        if device.running.get(run.id, (None,))[0] is not run:
+    def _finish(self, now_ms: float, what: tuple[Device, Running]) -> None:
+        device, running = what
+        run = running.run
+        if device.running.get(run.id) is not running:
             return  # the device was taken out meanwhile
+        if now_ms < running.end_ms:
+            self._at(running.end_ms, self._finish, what)
+            return
         del device.running[run.id]
         self.end_ms = now_ms
         pool = device.pool
         device.busy_ms += pool.ledger.finish(run.id, now_ms)
         self._dispatch(device, now_ms)
-        learn(pool, run, spent, now_ms=now_ms)
+        learn(pool, run, running.spent, now_ms=now_ms)
         self.ran(device, run)
-        reply_ms = device.kind.reply_ms
         for job, plan in zip(run.jobs, run.plans, strict=True):
-            self.record.answered(job, plan, device, now_ms + reply_ms, batch=len(run.jobs))
-            pool.predictor.observe_reply(reply_ms)
+            replied_ms = self._reply(device, now_ms)
+            self.record.answered(job, plan, device, replied_ms, batch=len(run.jobs))
+
+    def _reply(self, device: Device, now_ms: float) -> float:
+        """When the reply to a request that ran until now is written."""
+        loop = self._loops[device.index]
+        replied_ms = loop.work(now_ms, loop.cost.reply_ms) + device.kind.reply_ms
+        device.pool.predictor.observe_reply(replied_ms - now_ms)
+        return replied_ms
 
     def _expire(self, now_ms: float, what: tuple[Device, Job]) -> None:
         device, job = what
@@ -231,7 +257,7 @@ class Simulation:
         group, device = what
         device.up = False
         group.refresh()
-        lost = [job for run, _ in device.running.values() for job in run.jobs]
+        lost = [job for running in device.running.values() for job in running.run.jobs]
         for run_id in device.running:
             device.busy_ms += device.pool.ledger.finish(run_id, now_ms)
         device.running.clear()

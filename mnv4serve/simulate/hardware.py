@@ -31,6 +31,11 @@ class Kind:
     """Writing the reply; the slot is free by then."""
     cost: float = 1.0
     """Of one device, in any unit that all kinds share."""
+    told: Mapping[str, Mapping[int, Timing]] | None = None
+    """The profile that its router goes by where `timings`, which then are true, are others."""
+    decodings: Mapping[tuple[Picture, int], float] | None = None
+    """What decoding really takes, by picture and resolution, where that is known; the router goes
+    by `decode`."""
 
     @cached_property
     def columns(self) -> Mapping[str, int]:
@@ -48,9 +53,14 @@ class Kind:
         """The largest batch that was profiled; no run may be larger."""
         return max(self.timings[arm_id])
 
+    def decode_ms(self, picture: Picture, resolution: int) -> float:
+        """What decoding really takes half of the times at most."""
+        known_ms = (self.decodings or {}).get((picture, resolution))
+        return self.decode.expect(picture, resolution) if known_ms is None else known_ms
+
     def slot_ms(self, arm: Arm, picture: Picture = TYPICAL) -> float:
         """How long one request takes a slot."""
-        decode_ms = self.decode.expect(picture, arm.resolution)
+        decode_ms = self.decode_ms(picture, arm.resolution)
         return self.hop_ms + decode_ms + self.service_ms(arm.id)
 
     def frontier(self, picture: Picture = TYPICAL) -> tuple[Arm, ...]:
@@ -74,10 +84,28 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """What a node's event loop does for each request, one after another, on the slots' cores."""
+
+    admit_ms: float = 0.0
+    """From the request's last byte until its job is queued or refused."""
+    reply_ms: float = 0.0
+    """From the slot's end until the reply is handed over."""
+
+    @property
+    def both_ms(self) -> float:
+        return self.admit_ms + self.reply_ms
+
+
+FREE = Loop()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A machine: its own router over its own devices."""
 
     devices: tuple[Kind, ...]
+    loop: Loop = FREE
 
     def named_devices(self) -> tuple[Kind, ...]:
         """The devices, with names that tell those of one kind apart."""
@@ -100,14 +128,18 @@ class Cluster:
     nodes: tuple[Node, ...]
 
     @classmethod
-    def of(cls, *kinds: Kind, replicas: int = 1) -> "Cluster":
+    def of(cls, *kinds: Kind, replicas: int = 1, loop: Loop = FREE) -> "Cluster":
         """So many nodes with one device of each kind."""
-        return cls((Node(kinds),) * replicas)
+        return cls((Node(kinds, loop),) * replicas)
 
     @property
     def devices(self) -> tuple[Kind, ...]:
         return tuple(kind for node in self.nodes for kind in node.devices)
 
     def capacity_per_s(self) -> float:
-        """Load 1.0: every slot of every device busy with its kind's reference arm."""
-        return sum(kind.capacity_per_s() for kind in self.devices)
+        """Load 1.0: every slot of every device busy with its kind's reference arm, or the loop."""
+        return sum(
+            kind.slots * MS_PER_S / (kind.slot_ms(kind.reference_arm()) + node.loop.both_ms)
+            for node in self.nodes
+            for kind in node.devices
+        )

@@ -120,7 +120,7 @@ class Truth:
     def _decodings(self) -> list[list[float]]:
         """By column and picture, without noise."""
         return [
-            [kind.decode.expect(picture, arm.resolution) for picture in self._scenario.pictures]
+            [kind.decode_ms(picture, arm.resolution) for picture in self._scenario.pictures]
             for kind in self.kinds
             for arm in kind.arms
         ]

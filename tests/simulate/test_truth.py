@@ -76,3 +76,12 @@ def test_the_table_holds_the_least_a_batch_can_make_of_a_request() -> None:
     subject = scenario(one, requests=10, noise=0.0)
 
     assert Truth(subject, offer(subject)).table(0, 10)[:, 0] == pytest.approx(np.full(10, 0.6))
+
+
+def test_decoding_that_was_measured_replaces_what_the_router_expects() -> None:
+    """By picture and resolution; pictures that were not measured cost what is expected."""
+    known, other = Picture("JPEG", 100, 100, 10_000), Picture("JPEG", 100, 100, 90_000)
+    subject = kind((1.0, 0.8), decode=DECODE, decodings={(known, 160): 7.0})
+
+    assert subject.decode_ms(known, 160) == 7.0
+    assert subject.decode_ms(other, 160) == pytest.approx(1.0)
