@@ -200,7 +200,9 @@ class Reply:
     """Judged with the predicted cost of the reply; metrics use the real one."""
     predictions: tuple[Prediction, ...]
     received_ms: float = 0.0
-    """When the call was received, to tell what handing over the reply cost."""
+    """When the call was received."""
+    ready_ms: float = 0.0
+    """From then until the slot had finished, to tell what the way from there cost."""
 
 
 @dataclass(frozen=True, slots=True)

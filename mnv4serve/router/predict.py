@@ -119,7 +119,7 @@ class Predictor:
 
     @property
     def reply_ms(self) -> float:
-        """What nine of ten replies take at most from hand-over to the last byte written."""
+        """What nine of ten replies take at most from the slot's end to the last byte written."""
         return self._reply.value_ms
 
     def expect(
@@ -231,7 +231,7 @@ class Predictor:
             self._waits.add((actual_ms + JITTER_MS) / (expected_ms + JITTER_MS))
 
     def observe_reply(self, reply_ms: float) -> None:
-        """Learn what the transport took to write a reply."""
+        """Learn what loop and transport took from a slot's end to a written reply."""
         self._reply.follow(reply_ms)
         self._alone = None
 

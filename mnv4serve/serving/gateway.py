@@ -183,7 +183,7 @@ class Gateway:
         pool = self._site.pools.get(reply.plan.arm.device)
         if pool is not None:  # else it has gone since
             with self._lock:
-                pool.routing.predictor.observe_reply(total_ms - reply.stages.total_ms)
+                pool.routing.predictor.observe_reply(total_ms - reply.ready_ms)
         outcome = Outcome.ON_TIME if total_ms <= reply.terms.budget_ms else Outcome.LATE
         stages = replace(reply.stages, total_ms=total_ms)
         self._account(Served(reply.request_id, transport, reply.terms, outcome, reply.plan, stages))
@@ -235,7 +235,7 @@ class Gateway:
     def _reply(self, call: Call, ran: Ran, site: Site) -> Reply:
         temperature = ran.plan.arm.temperature
         predictions = top_k(ran.logits, site.labels, call.terms.top_k, temperature=temperature)
-        total_ms = now_ms() - call.received_ms
+        total_ms, ready_ms = now_ms() - call.received_ms, ran.stages.total_ms
         return Reply(
             request_id=call.request_id,
             zoo=site.zoo_name,
@@ -244,9 +244,10 @@ class Gateway:
             stages=Stages(
                 ran.stages.wait_ms, ran.stages.decode_ms, ran.stages.service_ms, total_ms
             ),
-            on_time=total_ms + ran.plan.reply_ms <= call.terms.budget_ms,
+            on_time=max(total_ms, ready_ms + ran.plan.reply_ms) <= call.terms.budget_ms,
             predictions=predictions,
             received_ms=call.received_ms,
+            ready_ms=ready_ms,
         )
 
     def _internal(self, call: Call, error: Exception) -> Internal:

@@ -298,6 +298,20 @@ async def test_the_real_hand_over_decides_between_on_time_and_late() -> None:
     assert [record.outcome for record in made.served] == [Outcome.ON_TIME, Outcome.LATE]
 
 
+async def test_the_way_from_the_slot_to_the_caller_is_learnt() -> None:
+    """Whatever the loop and the transport take after the slot's end is predicted from then on."""
+    async with running({FAST: 1.0}) as made:
+        for _ in range(60):
+            reply = await made.gateway.classify(call(terms=Terms(budget_ms=200)))
+            handed_over_ms = reply.received_ms + reply.ready_ms + 40.0
+            made.gateway.replied(reply, Transport.HTTP, handed_over_ms)
+
+        plan = made.gateway.plan(call(terms=Terms(budget_ms=200)))
+
+    assert 0.0 < reply.ready_ms <= reply.stages.total_ms
+    assert plan.reply_ms == pytest.approx(40.0, rel=0.3)
+
+
 async def test_the_live_view_counts_answers_and_refusals() -> None:
     """Whoever watches sees what was answered, by which arm, and what was refused and why."""
     async with running({FAST: 1.0}) as made:
