@@ -38,6 +38,7 @@ command line, narrowly anywhere else.
 """
 
 import re
+from typing import Self
 
 
 class MnvError(Exception):
@@ -215,6 +216,10 @@ class BackendUnavailable(SetupError):
         super().__init__(f"backend {backend} is not available: {reason}")
         self.backend = backend
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """What pickling makes it from again: not the message alone."""
+        return type(self), (self.backend, self.reason)
 
 
 class DeviceLost(BackendUnavailable):
