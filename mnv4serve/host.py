@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mnv4serve import artifacts
@@ -24,6 +25,7 @@ from mnv4serve.profiler import (
     require_room,
     save,
 )
+from mnv4serve.profiler.apart import apart
 from mnv4serve.readings import Reading, load_readings
 from mnv4serve.router.frontier import Point, frontier, resident_set
 from mnv4serve.router.walk import Marks, Walker, ties
@@ -167,14 +169,15 @@ def profiled(
     if stored is not None and (quick or not stored.quick):
         return stored
     require_room(site.state_dir)
-    profile = measure_host(
+    work = partial(
+        measure_host,
         candidates,
         fingerprint=fingerprint,
         preprocessing=site.zoo.preprocessing,
         choices=choices,
         quick=quick,
-        progress=progress or _silent,
     )
+    profile = apart(work, progress=progress or _silent)
     save(profile, site.state_dir)
     return profile
 
