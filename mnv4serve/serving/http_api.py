@@ -17,7 +17,6 @@ import orjson
 
 from mnv4serve.domain import Call, Reply, Transport
 from mnv4serve.errors import (
-    Cancelled,
     Draining,
     NotReady,
     ServeError,
@@ -41,6 +40,7 @@ from mnv4serve.serving.documents import (
     readiness_document,
     reply_document,
 )
+from mnv4serve.serving.gone import WATCHING, CancelledWhenGone, Watching
 from mnv4serve.serving.openapi import docs_page, openapi_document
 from mnv4serve.serving.slot import now_ms
 from mnv4serve.serving.terms import terms_from_query
@@ -74,6 +74,8 @@ class Request:
     header_list: list[tuple[bytes, bytes]]
     receive: Receive
     id: str
+    watching: Watching | None = None
+    """Where the server tells whoever wants to know that the connection is lost."""
 
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")
@@ -133,25 +135,16 @@ class _HttpApi:
         except BaseException as error:
             self._gateway.reject(Transport.HTTP, request.id, failure(error))
             raise
-        reply = await self._classify_while_connected(call, request.receive)
+        reply = await self._classify_while_connected(call, request)
         body = orjson.dumps(reply_document(reply))
         return Answer(200, body, sent=partial(self._sent, reply))
 
     def _sent(self, reply: Reply) -> None:
         self._gateway.replied(reply, Transport.HTTP, now_ms())
 
-    async def _classify_while_connected(self, call: Call, receive: Receive) -> Reply:
-        task = asyncio.current_task()
-        assert task is not None
-        watch = asyncio.create_task(_cancel_when_gone(task, receive))
-        try:
+    async def _classify_while_connected(self, call: Call, request: Request) -> Reply:
+        with CancelledWhenGone(request.watching, request.receive):
             return await self._gateway.classify(call)
-        except asyncio.CancelledError:
-            if watch.done() and task.uncancel() == 0:
-                raise Cancelled("the caller closed the connection") from None
-            raise
-        finally:
-            watch.cancel()
 
     async def _call(self, request: Request) -> Call:
         """The call in a request; what can be refused is refused before its body is read."""
@@ -244,6 +237,7 @@ def _request(scope: Scope, receive: Receive) -> Request:
         header_list=header_list,
         receive=receive,
         id=request_id(headers.get(b"x-request-id", b"").decode("latin-1")),
+        watching=scope.get(WATCHING),
     )
 
 
@@ -251,12 +245,6 @@ def _budget_headers(request: Request) -> tuple[bytes, ...]:
     if b"x-budget-ms" not in request.headers:
         return ()
     return tuple(value for name, value in request.header_list if name == b"x-budget-ms")
-
-
-async def _cancel_when_gone(task: asyncio.Task[Any], receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    task.cancel()
 
 
 def _wrong_method(allowed: bytes) -> Handler:

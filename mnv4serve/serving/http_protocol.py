@@ -6,6 +6,8 @@ from typing import Any, cast
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mnv4serve.serving.gone import WATCHING, Watching
+
 WHOLE_BODY_BYTES = 1 << 20
 """uvicorn wakes the application for every piece and stops reading at 64 kB; a photo has more."""
 INFORMATIONAL = b"HTTP/1.1 1"
@@ -59,12 +61,15 @@ class WholeBodyProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(cast("Transport", transport))
+        self.watching: Watching = set()
         self._await_head()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_here()
         super().connection_lost(exc)
+        for told in tuple(self.watching):
+            told()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -109,6 +114,7 @@ class WholeBodyProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_is_here()
         self.declared = any(name == b"content-length" for name, _ in self.headers)
+        cast("dict[str, Any]", self.scope)[WATCHING] = self.watching
         super().on_headers_complete()
         if self.parser.get_method() != b"HEAD":  # which has nothing after the head
             self.cycle.transport = cast("Transport", JoiningTransport(self.cycle.transport))

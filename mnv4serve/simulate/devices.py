@@ -1,7 +1,7 @@
 """A simulated device: the real pool of the router, and what its slots are doing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Pool
@@ -23,9 +23,12 @@ class Running:
     end_ms: float
 
     def delay(self, by_ms: float) -> None:
-        """Something else has its core for a while."""
-        decode_ms, service_ms, run_ms = astuple(self.spent)
-        self.spent = Spent(decode_ms, service_ms + by_ms, run_ms + by_ms)
+        """Something else has its core for a while, at any moment of it."""
+        spent = self.spent
+        longer = 1.0 + by_ms / spent.run_ms
+        self.spent = Spent(
+            spent.decode_ms * longer, spent.service_ms * longer, spent.run_ms + by_ms
+        )
         self.end_ms += by_ms
 
 
