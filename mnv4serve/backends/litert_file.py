@@ -174,8 +174,10 @@ def _tensor(table: Table, constants: list[bytes]) -> Tensor:
     if buffer >= len(constants):
         raise Malformed(f"tensor {name} names a constant that is not there")
     constant = constants[buffer]
-    if constant and number in _BYTES and prod(shape) * _BYTES[Number(number)] != len(constant):
-        raise Malformed(f"tensor {name} of shape {list(shape)} has {len(constant)} bytes")
+    if constant and number in _BYTES:
+        expected, sparse = prod(shape) * _BYTES[Number(number)], table.table(6) is not None
+        if len(constant) > expected or (len(constant) < expected and not sparse):
+            raise Malformed(f"tensor {name} of shape {list(shape)} has {len(constant)} bytes")
     quantization = table.table(4)
     return Tensor(
         name=name,

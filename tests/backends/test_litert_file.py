@@ -3,11 +3,15 @@
 import struct
 from pathlib import Path
 
+import flatbuffers
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+
+from ai_edge_litert import schema_py_generated as schema
 
 from mnv4serve.backends.flatbuffer import Malformed, Table
 from mnv4serve.backends.litert_file import IDENTIFIER, Number, read
@@ -52,6 +56,26 @@ def test_lies_never_do_harm(data: st.DataObject, content: bytes) -> None:
     except Malformed:
         return
     assert found.operations is not None
+
+
+@pytest.mark.parametrize(("sparse", "n_bytes"), [(True, 8), (False, 8), (True, 80)])
+def test_only_sparse_weights_may_be_shorter_than_their_shape(
+    content: bytes, *, sparse: bool, n_bytes: int
+) -> None:
+    """They keep what is not zero; none is longer than its shape."""
+    model = schema.ModelT.InitFromPackedBuf(content)
+    tensor = next(t for t in model.subgraphs[0].tensors if list(t.shape) == [LABELS, 8])
+    tensor.sparsity = schema.SparsityParametersT() if sparse else None
+    model.buffers[tensor.buffer].data = np.zeros(n_bytes, np.uint8)
+    builder = flatbuffers.Builder(1 << 12)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    changed = bytes(builder.Output())
+
+    if sparse and n_bytes < 8 * LABELS:
+        assert read(changed).weight_bytes == read(content).weight_bytes - 8 * LABELS + n_bytes
+        return
+    with pytest.raises(Malformed, match=f"has {n_bytes} bytes"):
+        read(changed)
 
 
 def test_another_kind_of_file_is_refused() -> None:

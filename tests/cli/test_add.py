@@ -16,6 +16,8 @@ import pytest
 pytest.importorskip("onnx", reason="reading ONNX files needs onnx")
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
+import onnx
+
 from tests.build.foreign.networks import COLOURS, write_onnx, write_pictures
 from tests.build.foreign.tflite_networks import write_tflite
 
@@ -185,6 +187,23 @@ def test_a_file_that_cannot_be_served_leaves_nothing(
     assert "unknown zoo 'none'" in after.stderr
 
 
+def test_a_network_that_answers_always_the_same_is_told(
+    environment: Environment, labels: Path, tmp_path: Path
+) -> None:
+    """It is kept: it may be wanted for its speed alone."""
+    path = write_onnx(tmp_path / "constant.onnx")
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "kernel":
+            tensor.raw_data = bytes(len(tensor.raw_data))
+    onnx.save(model, path)
+
+    done = run(environment, "add", path, "--labels", labels)
+
+    assert "it answers the same to every picture" in done.stderr
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_zoo_of_unknown_accuracy_asks_for_a_name(
     environment: Environment, labels: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +232,7 @@ def test_labels_that_do_not_fit_are_refused(environment: Environment, tmp_path: 
     none = run(environment, "add", path)
 
     assert "cannot join colours: label 0 is 'cat', in the zoo 'red'" in another.stderr
+    assert "begin another one with --zoo" in another.stderr
     assert "no output has a number for each of the 9 labels" in too_many.stderr
     assert "name its labels with --labels" in none.stderr
     assert {another.returncode, too_many.returncode, none.returncode} == {1}

@@ -50,7 +50,8 @@ def picture_input(facts: Facts) -> Port:
         raise CatalogError(f"its input {port.name} takes {port.number}, not pictures")
     if len(port.shape) != RANK:
         raise CatalogError(
-            f"its input {port.name} has the shape {_shape(port)}, a batch of pictures {RANK} sides"
+            f"its input {port.name} has the shape {_shape(port)}: a batch of pictures has {RANK} "
+            "dimensions"
         )
     return port
 
@@ -100,7 +101,7 @@ def ways(
     facts: Facts, port: Port, side: int, colours: Colours, wishes: Wishes, say: Say
 ) -> list[Way]:
     """How pictures may have to be prepared, the likeliest first; the others are its rivals."""
-    likeliest, reason = _likeliest(facts, port, side)
+    likeliest, reason = _likeliest(facts, port, side, colours)
     known = {way.name: way for way in _known(port, side)}
     if likeliest.name not in known:
         known = {likeliest.name: likeliest, **known}
@@ -140,7 +141,7 @@ def _distinct(found: Sequence[Way]) -> list[Way]:
     return kept
 
 
-def _likeliest(facts: Facts, port: Port, side: int) -> tuple[Way, str]:
+def _likeliest(facts: Facts, port: Port, side: int, colours: Colours) -> tuple[Way, str]:
     if facts.declared is not None:
         said = facts.declared
         return Way(
@@ -148,18 +149,18 @@ def _likeliest(facts: Facts, port: Port, side: int) -> tuple[Way, str]:
         ), said.source
     if port.number in {"uint8", "int8"}:
         return _grid(port), f"its {port.number} input: quantised networks are fed with pixels"
-    return _own_scaling(facts) or _by_origin(facts, side)
+    return _own_scaling(facts) or _by_origin(facts, side, grey=colours == "grey")
 
 
-def _by_origin(facts: Facts, side: int) -> tuple[Way, str]:
+def _by_origin(facts: Facts, side: int, *, grey: bool) -> tuple[Way, str]:
     named = facts.producer.lower()
-    if re.search("caffe", named):
-        return _CAFFE, f"its producer ({facts.producer})"
-    if side <= SMALL_SIDE and facts.kind == "onnx":
-        return _CIFAR, f"its small pictures ({side} px), as CIFAR's"
-    if re.search("pytorch|mxnet", named):
-        return _IMAGENET, f"its producer ({facts.producer})"
-    if facts.kind == "tflite" or re.search("tf2onnx|keras|tensorflow", named):
+    way = next((way for pattern, way in _PRODUCERS if re.search(pattern, named)), None)
+    if side <= SMALL_SIDE and facts.kind == "onnx" and way not in _OF_ANY_SIDE:
+        small = _UNIT if grey else _CIFAR
+        return small, f"its small pictures ({side} px), as {'MNIST' if grey else 'CIFAR'}'s"
+    if way is not None:
+        return way, f"its producer ({facts.producer})"
+    if facts.kind == "tflite":
         return _MINUS_ONE, f"its origin ({facts.producer or 'TensorFlow'})"
     return _IMAGENET, "habit: nothing in the file says"
 
@@ -210,6 +211,17 @@ def _shape(port: Port) -> str:
 _IMAGENET = _way("ImageNet's mean and deviation", IMAGENET_MEAN, IMAGENET_STD)
 _MINUS_ONE = _way("pixels in -1..1", HALF, HALF)
 _UNIT = _way("pixels in 0..1", ZERO, ONE)
+_WHOLE_UNIT = _UNIT.model_copy(
+    update={"preprocessing": _UNIT.preprocessing.model_copy(update={"crop": 1.0})}
+)
 _PIXELS = _way("pixels in 0..255", ZERO, LEVEL)
 _CAFFE = _way("BGR less Caffe's mean", CAFFE_MEAN, LEVEL, "BGR")
 _CIFAR = _way("CIFAR's mean and deviation", CIFAR_MEAN, CIFAR_STD)
+_PRODUCERS = (
+    ("ultralytics", _WHOLE_UNIT),
+    ("caffe", _CAFFE),
+    ("pytorch|mxnet|paddle", _IMAGENET),
+    ("tf2onnx|keras|tensorflow", _MINUS_ONE),
+)
+"""What networks of an origin usually want."""
+_OF_ANY_SIDE = (_WHOLE_UNIT, _CAFFE)

@@ -31,6 +31,10 @@ from mnv4serve.catalog import (
 from mnv4serve.errors import CatalogError
 from mnv4serve.evaluation import labelled_files
 
+SAME_ANSWER = (
+    "it answers the same to every picture: it wants them prepared otherwise (--range, --mean, "
+    "--std), or was never trained"
+)
 THIRD_PARTY = "third-party"
 """In the place of an architecture of ours."""
 SUFFIXES = (".onnx", ".tflite")
@@ -113,7 +117,9 @@ class Newcomer:
         labels = without_background(self.labels)
         reason = agree(labels, there.labels) if there else ""
         if reason:
-            raise CatalogError(f"{self.path.name} cannot join {self.zoo}: {reason}")
+            raise CatalogError(
+                f"{self.path.name} cannot join {self.zoo}: {reason}; begin another one with --zoo"
+            )
         return there.labels if there else labels
 
     def _proposal(self, labels: Sequence[Label], whole: Path) -> Proposal:
@@ -251,8 +257,11 @@ class Newcomer:
             "out": str(packed),
             "n_labels": n_labels,
         }
-        if not ask(task, subject=self.path):
+        wrong = ask(task, subject=self.path)
+        if wrong == "no numbers":
             raise CatalogError(f"{self.path} gives numbers that are none (NaN or infinity)")
+        if wrong == "the same":
+            self.report(SAME_ANSWER)
         return packed.read_bytes()
 
 

@@ -15,6 +15,7 @@ OLDEST_OPSET = 7
 """Before it, operators broadcast in other ways."""
 LARGEST_BYTES = (1 << 31) - 1
 """What one ONNX file can hold."""
+LONGEST_PRODUCER = 200
 FIRST_STEPS = frozenset(
     {"Cast", "Identity", "Transpose", "Mul", "Div", "Sub", "Add", "Pad", "Unsqueeze", "Squeeze"}
 )
@@ -44,6 +45,8 @@ def load(path: Path) -> onnx.ModelProto:
         raise CatalogError(f"{path} is no ONNX file, or a damaged one: it holds no operators")
     _take_in(model, path)
     opset = opset_of(model)
+    if opset is None:
+        raise CatalogError(f"{path} holds no operators of the ONNX standard, so no vision network")
     if opset < OLDEST_OPSET:
         raise CatalogError(
             f"{path} is of opset {opset}: convert it to {OLDEST_OPSET} or newer, for example with "
@@ -52,22 +55,23 @@ def load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def opset_of(model: onnx.ModelProto) -> int:
-    """The version of the standard operators."""
+def opset_of(model: onnx.ModelProto) -> int | None:
+    """The version of the standard operators, None where it uses none."""
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    return max(versions, default=1)
+    return max(versions, default=None)
 
 
 def facts(model: onnx.ModelProto) -> Facts:
     """What the graph says; shapes of outputs may be open."""
     held = {tensor.name for tensor in model.graph.initializer}
-    producer = f"{model.producer_name} {model.producer_version}".strip()
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    named = (model.producer_name, model.producer_version, said.get("author", ""))
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     inputs = tuple(_port(entry) for entry in model.graph.input if entry.name not in held)
     kinds = {node.op_type for node in model.graph.node}
     return Facts(
         kind="onnx",
-        producer=producer,
+        producer=" ".join(filter(None, named))[:LONGEST_PRODUCER],
         inputs=inputs,
         outputs=tuple(_port(entry) for entry in model.graph.output),
         quantised=any(kind.startswith(_QUANTISED) for kind in kinds),

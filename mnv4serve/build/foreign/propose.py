@@ -1,5 +1,8 @@
 """A proposal of how to serve a file, from what it says and from running it. Only in a child."""
 
+from math import prod
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +15,13 @@ from mnv4serve.errors import CatalogError
 
 ENDS_IN_PROBABILITIES = frozenset({"Softmax", "Sigmoid"})
 ENDS_IN_LOGITS = frozenset({"LogSoftmax"})
+PAIR = 2
 SUM_MARGIN = 0.05
 """By which a sum of rounded probabilities may miss one."""
 ALIKE = 1e-2
 """Relative difference up to which a picture's answer does not depend on the others' of a batch."""
+
+Sides = tuple[int, ...]
 
 
 def propose(runner: Runner, wishes: Wishes, *, n_labels: int) -> Proposal:
@@ -94,35 +100,59 @@ def _with_output(
     reasons: list[str],
 ) -> Network:
     n = network.batch or 1
-    sizes = {name: array.size // n for name, array in outputs.items() if array.size % n == 0}
-    name = _chosen(sizes, wishes, n_labels)
-    offset = sizes[name] - n_labels
-    if len(sizes) > 1:
-        reasons.append(f"output {name}, the one with {sizes[name]} numbers a picture")
+    sides = {name: _sides(array, n) for name, array in outputs.items()}
+    name = _chosen(sides, wishes, n_labels)
+    size = prod(sides[name])
+    offset = size - n_labels
+    if len(sides) > 1:
+        reasons.append(f"output {name}, the one with {size} numbers a picture")
     if offset:
-        reasons.append(f"label offset {offset}: {sizes[name]} outputs for {n_labels} labels")
+        reasons.append(f"label offset {offset}: {size} outputs for {n_labels} labels")
     answers = np.asarray(outputs[name], np.float64).reshape(n, -1)
     gives = wishes.gives or _gives(facts, name, answers, reasons)
     return network.model_copy(update={"output": name, "label_offset": offset, "gives": gives})
 
 
-def _chosen(sizes: dict[str, int], wishes: Wishes, n_labels: int) -> str:
+def _sides(array: NDArray[Any], n: int) -> Sides:
+    """Of what an output gives for one picture, without those of length one."""
+    shape = array.shape[1:] if array.shape[:1] == (n,) else array.shape
+    return tuple(side for side in shape if side != 1)
+
+
+def _chosen(sides: dict[str, Sides], wishes: Wishes, n_labels: int) -> str:
     wanted = (
         {n_labels, n_labels + 1}
         if wishes.label_offset is None
         else {n_labels + wishes.label_offset}
     )
-    if wishes.output is not None and wishes.output not in sizes:
-        raise CatalogError(f"it has no output {wishes.output}; there are {', '.join(sizes)}")
+    if wishes.output is not None and wishes.output not in sides:
+        raise CatalogError(f"it has no output {wishes.output}; there are {', '.join(sides)}")
+    rows = {name: prod(found) for name, found in sides.items() if len(found) <= 1}
     fitting = [
-        name for name, size in sizes.items() if size in wanted and wishes.output in (None, name)
+        name for name, size in rows.items() if size in wanted and wishes.output in (None, name)
     ]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise CatalogError(f"several outputs fit the labels: say --output-name {fitting[0]} or so")
-    given = ", ".join(f"{name}: {size}" for name, size in sizes.items()) or "none"
-    raise CatalogError(
+        raise CatalogError(f"several outputs fit: say --output-name, one of {', '.join(fitting)}")
+    raise CatalogError(_unfitting(sides, rows, n_labels))
+
+
+def _unfitting(sides: dict[str, Sides], rows: dict[str, int], n_labels: int) -> str:
+    """Why no output is one of these labels."""
+    shapes = {name: " x ".join(map(str, found)) or "1" for name, found in sides.items()}
+    given = ", ".join(f"{name}: {shape}" for name, shape in shapes.items()) or "none"
+    if not rows:
+        return (
+            f"it is no classifier: no output has one row of numbers a picture ({given}), as "
+            "networks have it that find boxes or outlines, or read text"
+        )
+    if n_labels == PAIR and 1 in rows.values():
+        return (
+            f"it gives one number for {PAIR} labels ({given}): export it with a number for each, "
+            "for example 1 - p and p"
+        )
+    return (
         f"no output has a number for each of the {n_labels} labels (numbers a picture: {given}): "
         "give the labels of this network, or its --label-offset"
     )

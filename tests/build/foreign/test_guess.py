@@ -5,19 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
+from mnv4serve.build.foreign import onnx_file
 from mnv4serve.build.foreign.declared import declared_beside
 from mnv4serve.build.foreign.guess import ways
 from mnv4serve.build.foreign.values import CAFFE_MEAN, IMAGENET_MEAN, Facts, Port, Step, Wishes
+from tests.build.foreign.networks import write_onnx
 
 
 def first_way(wishes: Wishes | None = None, *, side: int = 224, **said: Any) -> Any:  # noqa: ANN401
     """The likeliest way for a file that says this, as plain values."""
     port = said.pop("port", Port("image", "float32", (None, 3, side, side)))
+    order = said.pop("colours", "RGB")
     usual: dict[str, Any] = {"kind": "onnx", "producer": "", "first": (), "last": {}}
     facts = Facts(**{**usual, **said}, inputs=(port,), outputs=(), quantised=False)
-    found = ways(facts, port, side, "RGB", wishes or Wishes(), lambda _: None)
+    found = ways(facts, port, side, order, wishes or Wishes(), lambda _: None)
     return found[0].preprocessing, found[0].colours
 
 
@@ -30,6 +35,23 @@ def test_the_producer_tells_how_it_was_trained() -> None:
     assert torch.mean == IMAGENET_MEAN
     assert (keras.mean, keras.std) == ((0.5,) * 3, (0.5,) * 3)
     assert (caffe.mean, colours) == (CAFFE_MEAN, "BGR")
+
+
+def test_ultralytics_networks_want_neither_mean_nor_margin() -> None:
+    """PyTorch made them too, but their pictures are only brought to 0..1 and never trimmed."""
+    found, colours = first_way(producer="pytorch 2.3 Ultralytics")
+
+    assert (found.mean, found.std, found.crop) == ((0.0,) * 3, (1.0,) * 3, 1.0)
+    assert colours == "RGB"
+
+
+def test_small_grey_pictures_are_brought_to_0_to_1() -> None:
+    """What CIFAR's colours average says nothing about digits."""
+    digits = Port("image", "float32", (None, 1, 28, 28))
+    found, colours = first_way(port=digits, side=28, colours="grey", producer="pytorch")
+
+    assert (found.mean, found.std) == ((0.0,) * 3, (1.0,) * 3)
+    assert colours == "grey"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +128,18 @@ def test_what_was_published_beside_the_file_counts(
     found, _ = first_way(declared=declared)
     assert (found.mean, found.std) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
     assert (found.resize, found.crop, found.interpolation) == ("shortest", 0.875, "bicubic")
+
+
+def test_the_author_in_an_onnx_file_is_its_producer_too(tmp_path: Path) -> None:
+    """Ultralytics' exports call themselves PyTorch's otherwise."""
+    path = write_onnx(tmp_path / "theirs.onnx", producer="pytorch")
+    model = onnx.load(path)
+    helper.set_model_props(model, {"author": "Ultralytics", "task": "classify"})
+    onnx.save(model, path)
+
+    said = onnx_file.facts(onnx_file.load(path))
+
+    assert said.producer == "pytorch Ultralytics"
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"image_mean": "x"}', '{"mean": [1], "std": [0]}'])

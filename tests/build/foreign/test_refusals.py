@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -126,15 +127,15 @@ def test_weights_elsewhere_are_never_read(
         look(path)
 
 
-def other(path: Path, inputs: list[onnx.ValueInfoProto], n_outputs: int = 3) -> Path:
-    """A graph that is no classifier of pictures."""
+def other(path: Path, inputs: list[onnx.ValueInfoProto], *answer: int) -> Path:
+    """A graph that is no classifier of pictures: it answers zeros of some shape."""
     nodes = [
         helper.make_node("Constant", [], ["zeros"], value=numpy_helper.from_array(
-            np.zeros((1, n_outputs), np.float32)
+            np.zeros((1, *answer), np.float32)
         )),
         helper.make_node("Identity", ["zeros"], ["answer"]),
     ]  # fmt: skip
-    outputs = [helper.make_tensor_value_info("answer", TensorProto.FLOAT, [1, n_outputs])]
+    outputs = [helper.make_tensor_value_info("answer", TensorProto.FLOAT, [1, *answer])]
     graph = helper.make_graph(nodes, "other", inputs, outputs)
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
@@ -152,11 +153,11 @@ def info(name: str, shape: list[int], number: int = TensorProto.FLOAT) -> onnx.V
         ([], 3, "0 inputs"),
         ([info("a", [1, 3, 32, 32]), info("b", [1, 3, 32, 32])], 3, r"2 inputs \(a, b\)"),
         ([info("ids", [1, 128], TensorProto.INT64)], 3, "takes int64, not pictures"),
-        ([info("row", [1, 128])], 3, "has the shape"),
         ([info("image", [1, 5, 32, 32])], 3, "no place for colours"),
         ([info("image", [1, 3, 32, 64])], 3, "64 x 32: only square"),
         ([info("image", [1, 3, 32, 32])], 0, "numbers a picture: answer: 0"),
         ([info("image", [1, 3, 32, 32])], 9, "numbers a picture: answer: 9"),
+        ([info("row", [1, 128])], 3, r"\[1, 128\]: a batch of pictures has 4 dimensions"),
     ],
 )
 def test_what_is_no_classifier_of_pictures_is_told_why(
@@ -166,6 +167,41 @@ def test_what_is_no_classifier_of_pictures_is_told_why(
     path = other(tmp_path / "other.onnx", inputs, n_outputs)
 
     with pytest.raises(CatalogError, match=sentence):
+        look(path)
+
+
+PICTURE = [info("image", [1, 3, 32, 32])]
+
+
+@pytest.mark.parametrize("answer", [(3, 8400), (3, 32, 32), (4, 12)])
+def test_a_network_that_finds_boxes_or_outlines_is_no_classifier(
+    tmp_path: Path, answer: tuple[int, ...]
+) -> None:
+    """Whatever labels are given, also where as many numbers as labels come out."""
+    path = other(tmp_path / "other.onnx", PICTURE, *answer)
+
+    for n_labels in (3, prod(answer)):
+        with pytest.raises(CatalogError, match=r"no classifier: .* boxes or outlines"):
+            look(path, n_labels=n_labels)
+
+
+def test_one_number_for_two_labels_is_told_from_wrong_labels(tmp_path: Path) -> None:
+    """The sentence says how to export such a network instead."""
+    path = other(tmp_path / "other.onnx", PICTURE, 1)
+
+    with pytest.raises(CatalogError, match=r"one number for 2 labels .* 1 - p and p"):
+        look(path, n_labels=2)
+
+
+def test_outputs_that_fit_equally_are_listed(tmp_path: Path) -> None:
+    """So that one of them can be named."""
+    path = other(tmp_path / "other.onnx", PICTURE, 3)
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Neg", ["answer"], ["again"]))
+    model.graph.output.append(helper.make_tensor_value_info("again", TensorProto.FLOAT, [1, 3]))
+    onnx.save(model, path)
+
+    with pytest.raises(CatalogError, match="--output-name, one of answer, again"):
         look(path)
 
 
@@ -179,6 +215,17 @@ def test_wishes_that_contradict_the_file_are_refused(tmp_path: Path) -> None:
         look(path, wishes=Wishes(layout="NHWC"))
     with pytest.raises(CatalogError, match="no output logits"):
         look(path, wishes=Wishes(output="logits"))
+
+
+def test_a_file_without_standard_operators_is_no_vision_network(tmp_path: Path) -> None:
+    """Such as scikit-learn's trees and regressions."""
+    path = write_onnx(tmp_path / "theirs.onnx")
+    model = onnx.load(path)
+    model.opset_import[0].domain = "ai.onnx.ml"
+    onnx.save(model, path)
+
+    with pytest.raises(CatalogError, match="no operators of the ONNX standard"):
+        look(path)
 
 
 def test_an_old_opset_is_refused(tmp_path: Path) -> None:
