@@ -33,9 +33,9 @@ def resident_set(
     """The arms to keep loaded, in order of worth, as many as fit; `sizes` are bytes by arm id.
 
     The fastest, then the frontier by the accuracy each of its arms adds, then for each backend and
-    each variant the arm nearest to the frontier (so that pins find one), then the rest by their
-    distance from it, those that are tied to a faster arm after the others; arms of unknown accuracy
-    last.
+    each variant the arm nearest to the frontier, or a tied one that is as accurate and faster (so
+    that pins find one), then the rest by their distance from it, those that are tied to a faster
+    arm after the others; arms of unknown accuracy last.
     """
     chosen: list[Arm] = []
     free_bytes = memory_limit_bytes
@@ -64,17 +64,16 @@ def _frontier(points: Iterable[Point]) -> list[Point]:
 
 def _by_worth(points: Sequence[Point]) -> list[Arm]:
     losses = _losses(points)
-    nearest = sorted(losses, key=_nearest_first)
-    near = [point.arm for _, point in nearest]
+    near = [point for _, point in sorted(losses, key=_nearest_first)]
     unknown = sorted(
         (p for p in points if p.arm.accuracy is None), key=lambda p: (p.latency_ms, p.arm.id)
     )
     order = [
         *(point.arm for _, point in losses[:1]),
         *_by_gain(_frontier(points)),
-        *_first_of_each([arm.backend for arm in near], near),
-        *_first_of_each([arm.variant for arm in near], near),
-        *near,
+        *_for_pins([point.arm.backend for point in near], near),
+        *_for_pins([point.arm.variant for point in near], near),
+        *(point.arm for point in near),
         *(point.arm for point in unknown),
     ]
     return list({arm.id: arm for arm in order}.values())
@@ -105,8 +104,15 @@ def _by_gain(points: Sequence[Point]) -> list[Arm]:
     return [point.arm for _, point in ranked]
 
 
-def _first_of_each(keys: Sequence[str], arms: Sequence[Arm]) -> list[Arm]:
-    first: dict[str, Arm] = {}
-    for key, arm in zip(keys, arms, strict=True):
-        first.setdefault(key, arm)
-    return list(first.values())
+def _for_pins(keys: Sequence[str], near: Sequence[Point]) -> list[Arm]:
+    """For each key the fastest that is as accurate as the first one."""
+    by_key: dict[str, list[Point]] = {}
+    for key, point in zip(keys, near, strict=True):
+        by_key.setdefault(key, []).append(point)
+    return [_fastest_as_accurate(points).arm for points in by_key.values()]
+
+
+def _fastest_as_accurate(points: Sequence[Point]) -> Point:
+    least = points[0].arm.accuracy or 0.0
+    good = [point for point in points if (point.arm.accuracy or 0.0) >= least]
+    return min(good, key=lambda point: point.latency_ms)

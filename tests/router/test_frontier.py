@@ -3,7 +3,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv4serve.domain import BackendName
+from mnv4serve.domain import BackendName, Precision
 from mnv4serve.router.frontier import Point, frontier, resident_set
 from tests.router.builders import arm
 
@@ -109,6 +109,23 @@ def test_tied_arms_are_kept_for_pins_alone() -> None:
         ("b", "cpu"),
         ("a", "onnx"),
     ]
+
+
+def test_a_pin_gets_a_tied_arm_rather_than_a_slower_one_that_is_no_better() -> None:
+    """Not shown to beat another variant it still beats the slow arms of its own."""
+    int8 = replace(arm("b", accuracy=0.81), precision=Precision.INT8, id="")
+    points = [
+        Point(arm("a", accuracy=0.8), 1.0),
+        Point(replace(int8, tied_to="a"), 1.5),
+        Point(arm("c", accuracy=0.81), 2.0),
+        Point(arm("b", accuracy=0.81), 9.0),
+    ]
+
+    chosen = resident_set(
+        points, max_arms=3, memory_limit_bytes=99, sizes={p.arm.id: 1 for p in points}
+    )
+
+    assert chosen == (points[0].arm, points[2].arm, points[1].arm)
 
 
 def test_resident_set_answers_pins() -> None:
