@@ -57,7 +57,7 @@ class Score:
 
 
 def labelled_files(folder: Path, labels: Sequence[Label]) -> list[tuple[Path, int]]:
-    """Every file of the class folders with its label; folders are named by id or by name.
+    """Every visible file of the class folders with its label; folders are named by id or by name.
 
     Raises CatalogError where a folder names no label or there is nothing to read.
     """
@@ -66,14 +66,15 @@ def labelled_files(folder: Path, labels: Sequence[Label]) -> list[tuple[Path, in
         raise CatalogError(
             f"{folder} is no folder: name one with a folder of pictures for each class"
         )
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    classes = [entry for entry in _visible(folder) if entry.is_dir()]
     unknown = [entry.name for entry in classes if entry.name not in index]
     if unknown:
+        names = " or ".join(dict.fromkeys((labels[0].id, labels[0].name)))
         raise CatalogError(
             f"{folder} holds {unknown[0]}, which is no label of this zoo: name each class folder "
-            f"after a label's id or name, as {labels[0].id} or {labels[0].name}"
+            f"after a label's id or name, as {names}"
         )
-    files = [(f, index[c.name]) for c in classes for f in sorted(c.iterdir()) if f.is_file()]
+    files = [(f, index[c.name]) for c in classes for f in _visible(c) if not f.is_dir()]
     if not files:
         raise CatalogError(f"{folder} holds no class folders with pictures: it needs one a class")
     return files
@@ -83,11 +84,11 @@ def reader(resolution: int, preprocessing: Preprocessing) -> Read:
     """Reads files as they are read when served."""
 
     def read(path: Path) -> NDArray[np.uint8] | None:
-        image = path.read_bytes()
         try:
+            image = path.read_bytes()
             picture = read_header(image, max_pixels=ANY_SIZE)
             return decode(image, picture, resolution=resolution, preprocessing=preprocessing)
-        except ServeError:
+        except (OSError, ServeError):
             return None
 
     return read
@@ -123,6 +124,10 @@ def evaluate(
     with ThreadPoolExecutor(slots) as workers:
         answers = list(_counted(workers.map(answer, files), len(files), progress))
     return _score(files, answers)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def _score(

@@ -64,6 +64,24 @@ def test_a_folder_that_names_no_label_is_refused(folder: Path) -> None:
         labelled_files(folder, LABELS)
 
 
+def test_hidden_files_and_folders_are_left_alone(folder: Path) -> None:
+    """What file managers and notebooks leave behind is neither a class nor a picture."""
+    before = labelled_files(folder, LABELS)
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / "n1" / ".DS_Store").touch()
+
+    assert labelled_files(folder, LABELS) == before
+
+
+def test_a_file_that_cannot_be_opened_is_unreadable(folder: Path) -> None:
+    """A broken link counts as a picture that nobody can read."""
+    (folder / "n1" / "gone.jpg").symlink_to("nowhere.jpg")
+
+    score = evaluate(Brightness(), labelled_files(folder, LABELS), read=reader(32, PREPROCESSING))
+
+    assert score.unreadable == ("gone.jpg", "notes.txt")
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path: Path, folder: Path) -> None:
     """No files, or none that can be read, is an error rather than a division by zero."""
     empty = tmp_path / "empty"

@@ -95,7 +95,17 @@ class Enrolment:
         files = [path for path, _ in labelled_files(self.sources.train, labels)]
         return proof_pictures(calibration_files(files, len(files)), self.preprocessing)
 
+    def _old(self, staging: Path) -> Path:
+        return staging / f"{self.name}.old"
+
+    def _put_back(self, staging: Path) -> None:
+        """Bring back the zoo that a swap took away, where nothing came in its place."""
+        final = own_zoo(self.zoos, self.name)
+        if self._old(staging).exists() and not final.exists():
+            self._old(staging).rename(final)
+
     def _copy(self, staging: Path) -> None:
+        self._put_back(staging)
         shutil.rmtree(staging, ignore_errors=True)
         if (own_zoo(self.zoos, self.name) / CATALOG_FILE).exists():
             shutil.copytree(own_zoo(self.zoos, self.name), own_zoo(staging, self.name))
@@ -103,9 +113,12 @@ class Enrolment:
     def _swap(self, staging: Path) -> None:
         """Two renames: a folder cannot be put over one that holds files."""
         final = own_zoo(self.zoos, self.name)
-        if final.exists():
-            final.rename(staging / f"{self.name}.old")
-        own_zoo(staging, self.name).rename(final)
+        try:
+            if final.exists():
+                final.rename(self._old(staging))
+            own_zoo(staging, self.name).rename(final)
+        finally:
+            self._put_back(staging)
 
 
 def _replace_files(source: Path, target: Path, checkpoint: str) -> None:

@@ -20,6 +20,7 @@ from mnv4serve.images import decode, read_header
 
 ENOUGH = 512
 FEWEST = 32
+PROVING = 32
 BATCH = 8
 PROOF_SIDE = 96
 ANY_SIZE = 1 << 62
@@ -42,6 +43,7 @@ class _Reader:
     resolution: int
     preprocessing: Preprocessing
     enough: int = ENOUGH
+    fewest: int = FEWEST
     read: int = 0
     unreadable: list[Path] = field(default_factory=list)
 
@@ -58,7 +60,7 @@ class _Reader:
             if len(waiting) == BATCH:
                 yield np.stack(waiting)
                 waiting = []
-        _refuse_few(self.folder, self.read)
+        _refuse_few(self.folder, self.read, self.fewest)
         if waiting:
             yield np.stack(waiting)
 
@@ -93,9 +95,10 @@ def picture_files(folder: Path) -> tuple[Path, ...]:
 def proof_pictures(files: Sequence[Path], preprocessing: Preprocessing) -> bytes:
     """Some pictures, as small as they may be, to verify the builds of a zoo of one's own with.
 
-    A network is exact on pictures like those it was trained on; on others int8 may clip.
+    A network is exact on pictures like those it was trained on; on others int8 may clip. Where
+    there are few, all of them.
     """
-    reader = _Reader(files[0].parent, PROOF_SIDE, preprocessing, enough=FEWEST)
+    reader = _Reader(files[0].parent, PROOF_SIDE, preprocessing, enough=PROVING, fewest=1)
     packed = io.BytesIO()
     np.savez_compressed(packed, pictures=np.concatenate(list(reader.batches(files))))
     return packed.getvalue()
@@ -124,9 +127,9 @@ def _mixed(path: Path) -> str:
     return hashlib.sha256(path.as_posix().encode()).hexdigest()
 
 
-def _refuse_few(folder: Path, count: int) -> None:
-    if count < FEWEST:
+def _refuse_few(folder: Path, count: int, fewest: int = FEWEST) -> None:
+    if count < fewest:
         raise CatalogError(
-            f"{folder} has {count} readable pictures; at least {FEWEST} of the kind that will be "
+            f"{folder} has {count} readable pictures; at least {fewest} of the kind that will be "
             "served are needed"
         )

@@ -19,9 +19,8 @@ from mnv4serve.build.judge import Judge, is_dev
 from mnv4serve.build.ranges import USUAL, calibrate, format_ranges
 from mnv4serve.catalog import Catalog, Checkpoint, Preprocessing, Variant
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import ArtifactMismatch, ServeError
-from mnv4serve.evaluation import Score, labelled_files
-from mnv4serve.images import decode, read_header
+from mnv4serve.errors import ArtifactMismatch
+from mnv4serve.evaluation import Score, labelled_files, reader
 from mnv4serve.significance import loss_bound
 
 BACKENDS = (BackendName.CPU, BackendName.ONNX, BackendName.LITERT, BackendName.CUDA)
@@ -92,6 +91,11 @@ def choose_ranges(
     """
     exact = judge.on_dev(catalog, exact_target(variant))
     enough = loss_bound(won=0, lost=0, n=exact.n) < largest_loss
+    if not enough:
+        judge.report(
+            f"{variant.name}: int8 is used only where it is asked for, as {exact.n} pictures of "
+            f"dev cannot show that it loses less than {largest_loss:.0%}"
+        )
     tried: list[Ranged] = []
     for attempt in attempts if enough else attempts[:1]:
         content = _content(catalog, variant, judge, attempt)
@@ -105,7 +109,7 @@ def choose_ranges(
             continue
         rounding = [_compared(attempt, b, exact, s, largest_loss) for b, s in answers.items()]
         tried.append(Ranged(ranged, content, tuple(rounding)))
-        if tried[-1].accepted:
+        if tried[-1].accepted or not enough:
             break
         judge.report(f"{variant.name}: int8 may lose {tried[-1].bound:.4f} with {attempt.name}")
     best = min(tried, key=lambda one: one.bound, default=Ranged(variant, b"", ()))
@@ -161,21 +165,9 @@ def _decoded(
     files: Sequence[Path], resolution: int, preprocessing: Preprocessing
 ) -> Iterator[NDArray[np.uint8]]:
     """Batches of those that are readable pictures."""
+    read = reader(resolution, preprocessing)
     for start in range(0, len(files), BATCH):
-        batch = [
-            _pixels(path.read_bytes(), resolution, preprocessing)
-            for path in files[start : start + BATCH]
-        ]
+        batch = map(read, files[start : start + BATCH])
         readable = [pixels for pixels in batch if pixels is not None]
         if readable:
             yield np.stack(readable)
-
-
-def _pixels(
-    image: bytes, resolution: int, preprocessing: Preprocessing
-) -> NDArray[np.uint8] | None:
-    try:
-        picture = read_header(image, max_pixels=1 << 62)
-        return decode(image, picture, resolution=resolution, preprocessing=preprocessing)
-    except ServeError:
-        return None

@@ -1,7 +1,9 @@
 """A folder of class folders, decoded once into a memory-mapped array of uint8 pictures."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -77,8 +79,7 @@ class Listing:
         """Changes when a file is added, removed or written to."""
         digest = sha256(f"{self.folder.resolve()} {size}".encode())
         for path, label in self.files:
-            stat = path.stat()
-            digest.update(f"{path.name} {label} {stat.st_size} {stat.st_mtime_ns} ".encode())
+            digest.update(f"{path.name} {label} {_state(path)} ".encode())
         return digest.hexdigest()[:16]
 
 
@@ -114,10 +115,17 @@ def load_pictures(
     pixels_path = cache / f"pictures-{listing.fingerprint(size)}.npy"
     index_path = pixels_path.with_suffix(".json")
     if not index_path.exists():
+        partial = pixels_path.with_suffix(".part")
         try:
+            _reserve(partial, listing, size)
             _decode_into(listing, pixels_path, size, advance)
         except OSError as error:
-            raise TrainError(f"cannot cache the pictures of {folder}: {error}") from error
+            with suppress(OSError):
+                partial.unlink()
+            raise TrainError(
+                f"cannot cache the pictures of {folder} in {cache}: {error.strerror}, free "
+                "some space or name another folder"
+            ) from error
     index = Index.model_validate_json(index_path.read_bytes())
     _refuse_empty(folder, index)
     return Pictures(np.load(pixels_path, mmap_mode="r")[: len(index.names)], index)
@@ -128,7 +136,8 @@ def list_pictures(folder: Path) -> Listing:
     classes = _visible(folder, directories=True)
     if len(classes) < FEWEST_CLASSES:
         raise TrainError(
-            f"{folder} has {len(classes)} class folders, training needs at least {FEWEST_CLASSES}"
+            f"{folder} has {len(classes)} class folders, training needs at least {FEWEST_CLASSES}: "
+            "put the pictures of each class into a folder of its own"
         )
     files = [
         (path, label)
@@ -148,15 +157,39 @@ def _visible(folder: Path, *, directories: bool) -> list[Path]:
     return [path for path in entries if path.is_dir() == directories]
 
 
+def _state(path: Path) -> str:
+    """Size and time of a file; nothing of one that cannot be reached, as behind a broken link."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes; none where it cannot be read, which is no picture either."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _reserve(partial: Path, listing: Listing, size: int) -> None:
+    """Take the room at once: a mapped file that outgrows its disk would end the process."""
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    shape = (max(1, len(listing.files)), 3, size, size)
+    mapped = open_memmap(partial, "w+", np.uint8, shape)
+    with partial.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, mapped.offset + mapped.nbytes)
+
+
 def _decode_into(listing: Listing, target: Path, size: int, advance: Advance | None) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".part")
-    count = max(1, len(listing.files))
-    pixels = open_memmap(partial, "w+", np.uint8, (count, 3, size, size))
+    pixels, count = open_memmap(partial, "r+"), len(listing.files)
     digest, unreadable = sha256(), []
     kept: list[tuple[str, int]] = []
     for done, (path, label) in enumerate(listing.files):
-        data, relative = path.read_bytes(), path.relative_to(listing.folder).as_posix()
+        data, relative = _content(path), path.relative_to(listing.folder).as_posix()
         digest.update(f"{relative} {len(data)} ".encode() + data)
         try:
             pixels[len(kept)] = _pixels(data, size).transpose(2, 0, 1)

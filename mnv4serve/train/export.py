@@ -119,7 +119,10 @@ def half(state: Weights) -> dict[str, Tensor]:
         if not key.endswith("num_batches_tracked")
     }
     if broken := [key for key, value in rounded.items() if not value.isfinite().all()]:
-        raise TrainError(f"these weights do not fit half precision: {', '.join(broken)}")
+        raise TrainError(
+            f"these weights do not fit half precision, {broken[0]} first of {len(broken)}: the "
+            "run went astray, try a lower --learning-rate"
+        )
     return rounded
 
 

@@ -57,7 +57,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> RunRecord:
     feed = DistilledFeed if config.distillation else LabelledFeed
     trainer = Trainer(config, run, pictures, feed(config, pictures), report)
     while len(run.curve) < config.epochs:
-        run.curve.append(trainer.epoch())
+        point = trainer.epoch()
+        _refuse_broken(run)
+        run.curve.append(point)
         save_checkpoint(config.checkpoint, snapshot(config, run, pictures))
         record = describe(config, run, pictures)
         write_whole(config.record, record.model_dump_json(indent=1).encode())
@@ -154,14 +156,24 @@ def step(config: TrainConfig, run: Run, batch: Batch, epochs_passed: float, tall
     loss = losses.mean()
     tally.add(loss.item(), losses.detach(), logits.detach(), batch)
     if not math.isfinite(tally.last):
-        raise TrainError(
-            f"the loss became {tally.last} in epoch {len(run.curve) + 1}; the checkpoint of the "
-            "epoch before is kept, a lower learning rate may help"
-        )
+        raise _diverged(f"the loss became {tally.last}", run)
     run.optimiser.zero_grad()
     torch.autograd.backward(loss)
     run.optimiser.step()
     run.average.update_parameters(run.model)
+
+
+def _refuse_broken(run: Run) -> None:
+    """The last step of an epoch may ruin the weights after its loss was still a number."""
+    for model in (run.model, run.average):
+        for name, value in model.state_dict().items():
+            if not value.isfinite().all():
+                raise _diverged(f"{name} is no number any more", run)
+
+
+def _diverged(what: str, run: Run) -> TrainError:
+    kept = "the checkpoint of the epoch before is kept" if run.curve else "nothing is kept"
+    return TrainError(f"{what} in epoch {len(run.curve) + 1}; {kept}: try a lower --learning-rate")
 
 
 def _silent(_: Report) -> None:

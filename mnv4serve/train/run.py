@@ -71,8 +71,8 @@ def restore(config: TrainConfig, pictures: Pictures) -> Run | None:
     saved = load_checkpoint(config.checkpoint)
     if different := [*_differences(saved, config, pictures)]:
         raise TrainError(
-            f"{config.checkpoint} belongs to a run with other {' and '.join(different)}; "
-            "choose another output folder or start afresh without resuming"
+            f"{config.checkpoint} belongs to a run with other {' and '.join(different)}: start "
+            "afresh with --no-resume, or in another folder with --out"
         )
     run = begin(config, pictures)
     run.model.load_state_dict(saved["model"])

@@ -17,6 +17,9 @@ from mnv4serve.train.data import (
     squash,
 )
 
+BLOCK_BYTES = 512
+"""What the system counts the room of files in."""
+
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = BytesIO()
@@ -95,10 +98,14 @@ def test_unreadable_pictures_are_skipped_and_listed(tmp_path: Path) -> None:
     (tmp_path / "a" / "empty.png").touch()
     (tmp_path / "b" / "cut.jpg").write_bytes(encoded(picture(), "JPEG")[:200])
     (tmp_path / "b" / "cut.png").write_bytes(encoded(picture(), "PNG")[:60])
+    (tmp_path / "b" / "gone.png").symlink_to("nowhere.png")
 
     pictures = load_pictures(tmp_path, tmp_path / ".cache", size=32)
 
-    assert pictures.index.unreadable == ("a/empty.png", "a/notes.txt", "b/cut.jpg", "b/cut.png")
+    assert pictures.index.unreadable == (
+        *("a/empty.png", "a/notes.txt"),
+        *("b/cut.jpg", "b/cut.png", "b/gone.png"),
+    )
     assert pictures.index.names == ("good.png", "good.png")
     assert pictures.pixels.shape[0] == 2
 
@@ -136,6 +143,20 @@ def test_full_disk_is_one_clear_error(folder: Path, tmp_path: Path) -> None:
 
     with pytest.raises(TrainError, match="cannot cache the pictures"):
         load_pictures(folder / "val", tmp_path / "file", size=32)
+
+
+def test_room_for_the_pictures_is_taken_at_once(tmp_path: Path) -> None:
+    """A mapped file with holes would end the process where the disk fills up later."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        picture().save(tmp_path / name / "good.png")
+        for number in range(20):
+            (tmp_path / name / f"{number}.txt").write_text("no picture")
+
+    load_pictures(tmp_path, tmp_path / ".cache", size=64)
+
+    (file,) = (tmp_path / ".cache").glob("*.npy")
+    assert file.stat().st_blocks * BLOCK_BYTES >= file.stat().st_size
 
 
 def test_squash_averages_what_it_shrinks() -> None:

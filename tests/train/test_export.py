@@ -64,5 +64,5 @@ def test_unfinished_run_is_not_exported(config: TrainConfig, tmp_path: Path) -> 
 
 def test_values_beyond_half_precision_are_refused() -> None:
     """Infinity must not be shipped silently."""
-    with pytest.raises(TrainError, match="do not fit half precision: b"):
+    with pytest.raises(TrainError, match="do not fit half precision, b first of 1: "):
         half({"a": torch.ones(2), "b": torch.full((2,), 1e6)})

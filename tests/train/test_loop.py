@@ -86,12 +86,23 @@ def test_loss_that_is_no_number_keeps_the_last_checkpoint(config: TrainConfig) -
     assert config.checkpoint.read_bytes() == before
 
 
+def test_weights_that_the_last_step_ruined_are_not_kept(config: TrainConfig) -> None:
+    """The loss of a step is computed before it; the checkpoint has to be a good one."""
+    changes = {"batch_size": 32, "learning_rate": 1e39, "warmup_epochs": 0.0}
+    one_step = config.model_copy(update=changes)
+
+    with pytest.raises(TrainError, match=r"is no number any more in epoch 1; nothing is kept"):
+        train(one_step)
+
+    assert not one_step.checkpoint.exists()
+
+
 def test_checkpoint_of_other_settings_is_refused(config: TrainConfig) -> None:
     """Resuming never continues something else; starting afresh is allowed."""
     train(config.model_copy(update={"epochs": 1}))
     changed = config.model_copy(update={"epochs": 1, "learning_rate": 1e-3})
 
-    with pytest.raises(TrainError, match="a run with other learning_rate;"):
+    with pytest.raises(TrainError, match="a run with other learning_rate: start"):
         train(changed)
 
     assert len(train(changed.model_copy(update={"resume": False})).curve) == 1
@@ -104,7 +115,7 @@ def test_checkpoint_of_another_architecture_is_refused(config: TrainConfig) -> N
     other = short.model_copy(update={"architecture": "conv_small_050"})
     short.checkpoint.rename(other.checkpoint)
 
-    with pytest.raises(TrainError, match="a run with other architecture;"):
+    with pytest.raises(TrainError, match="a run with other architecture: start"):
         train(other)
 
 
