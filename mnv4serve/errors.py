@@ -21,7 +21,8 @@
     │   ├── Cancelled           the caller went away
     │   └── Internal            a defect of ours
     └── SetupError              a command or the start-up cannot do what was asked
-        ├── BadConfig
+        ├── BadConfig           ends a command with the exit code of wrong usage
+        ├── AddressTaken
         ├── CatalogError
         ├── HubError
         ├── WeightsMismatch
@@ -187,6 +188,10 @@ class SetupError(MnvError):
 
 class BadConfig(SetupError):
     """A configuration value is unknown, out of range or contradicts another."""
+
+
+class AddressTaken(SetupError):
+    """An address or port to listen on cannot be had."""
 
 
 class CatalogError(SetupError):

@@ -17,7 +17,7 @@ import uvloop
 from typing_extensions import override
 
 from mnv4serve.config import ServiceConfig, TlsConfig
-from mnv4serve.errors import BadConfig
+from mnv4serve.errors import AddressTaken, BadConfig
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.grpc_api import make_server
 from mnv4serve.serving.http_api import make_app
@@ -52,13 +52,13 @@ def run(gateway: Gateway, *, assemble: Assemble, announce: Callable[[Addresses],
     """Serve until SIGTERM or SIGINT, then drain.
 
     `assemble` runs beside the open ports, which answer that the service is not ready yet;
-    `announce` is called once it is. Raises BadConfig where a port is taken.
+    `announce` is called once it is. Raises AddressTaken where a port cannot be had.
     """
     uvloop.run(_serve(gateway, assemble=assemble, announce=announce))
 
 
 def check_addresses(config: ServiceConfig) -> None:
-    """Raises BadConfig where a port cannot be had, to be asked before minutes of building."""
+    """Raises AddressTaken where a port cannot be had, to be asked before minutes of building."""
     for port, flag in ((config.port, "--port"), (config.grpc_port, "--grpc-port")):
         with _bound(config.host, port, flag):
             pass
@@ -184,7 +184,7 @@ def _bound(host: str, port: int, flag: str) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise BadConfig(_why_not(error, host, port, flag)) from error
+            raise AddressTaken(_why_not(error, host, port, flag)) from error
         listener.listen(BACKLOG)
         yield listener
 
@@ -199,7 +199,7 @@ def _add_port(server: grpc.aio.Server, config: ServiceConfig) -> int:
         pair = (config.tls.key.read_bytes(), config.tls.certificate.read_bytes())
         return int(server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
     except RuntimeError as error:
-        raise BadConfig(f"cannot listen on {address}: {error}") from error
+        raise AddressTaken(f"cannot listen on {address}: {error}") from error
 
 
 def url_host(host: str) -> str:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from mnv4serve.errors import BadConfig
+from mnv4serve.errors import AddressTaken, BadConfig
 
 ANYWHERE = "0.0.0.0"  # noqa: S104  # where Ray and its HAProxy listen, whatever they are told
 OF_RAY = ("haproxy", "ray::")
@@ -23,12 +23,12 @@ def check_apart(ports: Mapping[str, int]) -> None:
 
 
 def check_free(ports: Mapping[str, int]) -> None:
-    """Raises BadConfig naming the ports, who holds them and the settings that move them."""
+    """Raises AddressTaken naming the ports, who holds them and the settings that move them."""
     refused = {setting: error for setting, port in ports.items() if (error := _refusal(port))}
     if refused:
         taken = {setting: ports[setting] for setting in refused}
         first = next(iter(refused.values()))
-        raise BadConfig(
+        raise AddressTaken(
             f"Ray cannot have port {_listed(taken.values())}, {_why(first, taken.values())} "
             f"set {_listed(taken)} to another"
         ) from first

@@ -23,7 +23,7 @@ NAMESPACE = "mnv4serve"
 def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    Raises BackendUnavailable where Ray is not installed, BadConfig where a port is taken, the
+    Raises BackendUnavailable where Ray is not installed, AddressTaken where a port is, the
     environment contradicts the switches, or the machine has too few cores for the pools.
     """
     set_flags(os.environ, max_body_bytes=config.max_body_bytes)
@@ -48,7 +48,7 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
 
 
 def check_ports(config: ServiceConfig) -> None:
-    """Raises BadConfig where a port cannot be had, to be asked before minutes of building.
+    """Raises AddressTaken where a port cannot be had, to be asked before minutes of building.
 
     A running cluster has those of its own already; one that is started here needs them.
     """

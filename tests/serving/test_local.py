@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mnv4serve.client import Client
 from mnv4serve.config import ServiceConfig
-from mnv4serve.errors import BadConfig, MnvError
+from mnv4serve.errors import AddressTaken, MnvError
 from mnv4serve.serving.local import check_addresses
 from mnv4serve.v1 import classifier_pb2_grpc
 from tests.serving.rig import jpeg
@@ -124,7 +124,7 @@ def test_an_address_of_another_machine_is_told_as_such(host: str) -> None:
     """Another port would not help, so it is not what the sentence says."""
     config = ServiceConfig(host=host, port=0, grpc_port=0)
 
-    with pytest.raises(BadConfig, match=rf"{host}:0: .*with --host"):
+    with pytest.raises(AddressTaken, match=rf"{host}:0: .*with --host"):
         check_addresses(config)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mnv4serve.config import RayConfig, ServiceConfig
-from mnv4serve.errors import BadConfig
+from mnv4serve.errors import AddressTaken, BadConfig
 from mnv4serve.serving.cluster import PROXY_PORTS, proxy_ports
 from mnv4serve.serving.ports import check_apart, check_free, holders
 from mnv4serve.serving.ray_engine import check_ports
@@ -61,7 +61,7 @@ def test_what_a_killed_ray_left_is_named(left_behind: tuple[int, int], name: str
     """The sentence says which port, which process, whose it is, and both ways out."""
     pid, port = left_behind
 
-    with pytest.raises(BadConfig) as refused:
+    with pytest.raises(AddressTaken) as refused:
         check_free({"RAY_SERVE_HAPROXY_STATS_PORT": port})
 
     assert str(refused.value) == (
@@ -74,7 +74,7 @@ def test_all_that_is_in_the_way_is_named_at_once(left_behind: tuple[int, int], t
     """One command ends them all, by force only where nothing but Ray is ended."""
     pid, port = left_behind
 
-    with pytest.raises(BadConfig) as refused:
+    with pytest.raises(AddressTaken) as refused:
         check_free({"X": port, "free": free_port(), "Y": taken})
 
     said = str(refused.value)
@@ -86,7 +86,7 @@ def test_any_other_holder_is_named_without_a_guess(taken: int) -> None:
     """Nothing is said of a killed Ray where the holder is another program."""
     pid = os.getpid()
 
-    with pytest.raises(BadConfig, match=rf"\(process {pid}\): `kill {pid}` or set X") as refused:
+    with pytest.raises(AddressTaken, match=rf"\(process {pid}\): `kill {pid}` or set X") as refused:
         check_free({"X": taken})
 
     assert "a Ray" not in str(refused.value)
@@ -110,7 +110,7 @@ def test_the_engine_asks_for_the_proxys_ports_before_it_starts(
     ray = RayConfig(metrics_port=free_port())
     config = ServiceConfig(port=free_port(), grpc_port=free_port(), ray=ray)
 
-    with pytest.raises(BadConfig, match=f"port {taken}, .* set {setting} to another"):
+    with pytest.raises(AddressTaken, match=f"port {taken}, .* set {setting} to another"):
         check_ports(config)
     joined = ray.model_copy(update={"address": "auto"})
     check_ports(config.model_copy(update={"ray": joined}))
@@ -128,7 +128,7 @@ def test_the_proxy_is_named_where_it_has_the_services_port_as_well(
         ray = RayConfig(metrics_port=free_port())
         config = ServiceConfig(port=own.getsockname()[1], grpc_port=free_port(), ray=ray)
 
-        with pytest.raises(BadConfig, match=rf"port {port}, taken by haproxy \(process {pid}\)"):
+        with pytest.raises(AddressTaken, match=rf"port {port}, taken by haproxy \(process {pid}\)"):
             check_ports(config)
 
 
