@@ -25,7 +25,7 @@ from mnv4serve.catalog import (
     own_zoo,
 )
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import CatalogError, StorageError
+from mnv4serve.errors import BadConfig, CatalogError, StorageError
 
 NAME = re.compile("[a-z0-9][a-z0-9_-]{0,39}")
 PICTURES = "verify/pictures.npz"
@@ -34,7 +34,7 @@ PICTURES = "verify/pictures.npz"
 def check_name(zoos: Path, name: str, classes: Sequence[str], *, shipped: Catalog) -> None:
     """Refuse a name that is none, that models/ has, or that belongs to other classes."""
     if not NAME.fullmatch(name):
-        raise CatalogError(
+        raise BadConfig(
             f"{name!r} is no name for a zoo: take up to 40 small letters, digits, - and _"
         )
     if name in shipped.zoos:

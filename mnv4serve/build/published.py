@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from mnv4serve.catalog import Preprocessing
-from mnv4serve.errors import CatalogError
+from mnv4serve.errors import BadConfig
 
 ZOO = "imagenet1k"
 TITLE = "ImageNet-1k: the thousand classes of the published MobileNetV4 checkpoints"
@@ -111,7 +111,7 @@ def offers() -> tuple[Offer, ...]:
 def chosen(names: Sequence[str]) -> tuple[Offer, ...]:
     """The offers of some variants or architectures; the paper's five models where none is named.
 
-    Raises CatalogError naming what there is.
+    Raises BadConfig naming what there is.
     """
     known = offers()
     picked = []
@@ -123,7 +123,7 @@ def chosen(names: Sequence[str]) -> tuple[Offer, ...]:
         ]
         if not matches:
             plain = ", ".join(offer.variant for offer in known if "." not in offer.variant)
-            raise CatalogError(f"no published variant {name!r}; there are {plain}")
+            raise BadConfig(f"no published variant {name!r}; there are {plain}")
         picked += matches
     return tuple(dict.fromkeys(picked))
 

@@ -1,7 +1,7 @@
 """The command line: `mnv4serve COMMAND --help` tells what each command does.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. With `--json` stdout holds one JSON document and
-nothing else.
+Exit codes: 0 done, 1 failed, 2 wrong usage, as with a value that can never work. With `--json`
+stdout holds one JSON document and nothing else.
 """
 
 import sys
@@ -28,7 +28,9 @@ from mnv4serve.cli import (
 )
 from mnv4serve.cli.logs import set_up_logs
 from mnv4serve.cli.options import tell
-from mnv4serve.errors import MnvError
+from mnv4serve.errors import BadConfig, MnvError
+
+FAILED, WRONG_USAGE = 1, 2
 
 app = typer.Typer(
     name="mnv4serve",
@@ -89,6 +91,6 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         tell(str(error), title="error: ", style="bold red")
-        sys.exit(1)
+        sys.exit(WRONG_USAGE if isinstance(error, BadConfig) else FAILED)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -12,12 +12,13 @@ from mnv4serve.build import own, require_toolchain
 from mnv4serve.build.enrol import Enrolment
 from mnv4serve.build.release import Sources
 from mnv4serve.build.starting import starting_weights
-from mnv4serve.catalog import Zoo, load_catalog
+from mnv4serve.catalog import Label, Zoo, load_catalog
 from mnv4serve.cli.options import stdout, tell
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.training import run_training
 from mnv4serve.config import ServiceConfig
 from mnv4serve.errors import TrainError
+from mnv4serve.evaluation import labelled_files
 from mnv4serve.train.checkpoint import write_whole
 from mnv4serve.train.config import Start, TrainConfig
 from mnv4serve.train.data import PREPROCESSING, Listing, list_pictures, split_folders
@@ -60,6 +61,8 @@ def run(wish: Wish, service: ServiceConfig) -> None:
     listing = list_pictures(train_folder)
     shipped = load_catalog(service.models)
     own.check_name(service.zoos, wish.zoo, listing.classes, shipped=shipped)
+    if val_folder is not None:
+        labelled_files(val_folder, [Label(id=name, name=name) for name in listing.classes])
     out = wish.recipe.get("out") or service.zoos / RUNS / wish.zoo
     recipe = {
         "batch_size": _batch_size(listing),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mnv4serve.domain import ArmView
-from mnv4serve.errors import CatalogError, SetupError
+from mnv4serve.errors import BadConfig, CatalogError, SetupError
 
 SUFFIXES = (".svg", ".png", ".pdf")
 MARKERS = "osD^v"
@@ -18,11 +18,11 @@ STYLE = {"svg.fonttype": "none", "svg.hashsalt": "mnv4serve", "font.size": 9}
 
 
 def check_plot(file: Path) -> None:
-    """Raises SetupError where a picture could not be drawn; to be asked before measuring."""
+    """To be asked before measuring. Raises SetupError where a picture could not be drawn."""
     if find_spec("matplotlib") is None:
         raise SetupError("plotting needs matplotlib: install mnv4serve[plot]")
     if file.suffix not in SUFFIXES:
-        raise SetupError(f"{file} cannot be drawn: end its name in {', '.join(SUFFIXES)}")
+        raise BadConfig(f"{file} cannot be drawn: end its name in {', '.join(SUFFIXES)}")
     if not file.parent.is_dir():
         raise SetupError(f"{file} cannot be drawn: there is no folder {file.parent}")
 

@@ -16,7 +16,7 @@ from mnv4serve.cli.models import build_targets
 from mnv4serve.cli.options import ConfigFile, Models, StateDir, configure, stdout, tell
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.config import ServiceConfig
-from mnv4serve.errors import CatalogError, SetupError
+from mnv4serve.errors import BadConfig, SetupError
 from mnv4serve.host import survey
 
 MB = 1_000_000
@@ -53,7 +53,7 @@ def pull(
     on where it was.
     """
     if zoo != ZOO:
-        raise CatalogError(f"there are published weights for {ZOO} only, not for {zoo!r}")
+        raise BadConfig(f"there are published weights for {ZOO} only, not for {zoo!r}")
     if show:
         stdout.print(_table(offers()))
         return

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mnv4serve.arch.specs import ARCHITECTURES
+from mnv4serve.arch.specs import ARCHITECTURES, RESOLUTION_STEP
 from mnv4serve.errors import TrainError
 
 RunFolder = Annotated[Path, typer.Option(help="Folder for checkpoint, run record and cache.")]
@@ -47,11 +47,17 @@ def read_schedule(text: str) -> list[tuple[float, tuple[int, ...]]]:
 
 
 def read_resolutions(text: str) -> tuple[int, ...]:
-    """Sides in pixels."""
+    """Sides in pixels, each one that networks can take."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        sides = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise _unread("--resolutions", text, "96,128") from error
+    for side in sides:
+        if side < RESOLUTION_STEP or side % RESOLUTION_STEP:
+            raise typer.BadParameter(
+                f"{side} is no multiple of {RESOLUTION_STEP}", param_hint="--resolutions"
+            )
+    return sides
 
 
 def read_mixture(text: str) -> list[tuple[str, float]]:

@@ -1,8 +1,7 @@
 """`mnv4serve simulate`: what policies would do under a load, and how much hardware a load takes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,6 @@ from mnv4serve.cli.options import (
     configure,
     print_json,
     stdout,
-    tell,
 )
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.cli.simulated import fleets_table, policies_table
@@ -121,40 +119,29 @@ def simulate(
     seed gives every policy the same requests and run times. For example
     `mnv4serve simulate --policy all --load 1.2`, or `--plan --rate 500 --target 0.99`.
     """
-    with _usage():
-        settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
-        kinds = _with_costs(load_kinds(profile or [DEFAULT_PROFILE], settings), cost or [])
-        if replicas < 1:
-            raise BadConfig(f"{replicas} replicas: there must be 1 at least")
-        cluster = Cluster.of(*kinds, replicas=replicas)
-        scenario = Scenario(
-            cluster=cluster,
-            rate_per_s=rate_at(cluster, load) if rate is None else rate,
-            requests=requests if requests is not None else PLAN_REQUESTS if plan else REQUESTS,
-            seed=seed,
-            arrivals=Arrivals(Process.TRACE if trace else arrivals, cv, trace),
-            budgets=parse_budgets(budgets),
-            faults=tuple(parse_fault(text) for text in fault or []),
-            noise=noise,
-            on_miss=on_miss,
-        )
-        names = _policies(policy)
-        if plan:
-            make_policy = POLICIES[names[0]]
-            demand = Demand(scenario, make_policy, target=target, accuracy=target_accuracy)
-            _plan(kinds, demand, as_json=as_json)
-        else:
-            _compare(scenario, names, bound=bound, as_json=as_json)
-
-
-@contextmanager
-def _usage() -> Iterator[None]:
-    """A value that makes no sense is wrong usage."""
-    try:
-        yield
-    except BadConfig as error:
-        tell(str(error), title="error: ", style="bold red")
-        raise typer.Exit(2) from error
+    settings = configure(config=config, zoo=zoo, models=models, state_dir=state_dir)
+    kinds = _with_costs(load_kinds(profile or [DEFAULT_PROFILE], settings), cost or [])
+    if replicas < 1:
+        raise BadConfig(f"{replicas} replicas: there must be 1 at least")
+    cluster = Cluster.of(*kinds, replicas=replicas)
+    scenario = Scenario(
+        cluster=cluster,
+        rate_per_s=rate_at(cluster, load) if rate is None else rate,
+        requests=requests if requests is not None else PLAN_REQUESTS if plan else REQUESTS,
+        seed=seed,
+        arrivals=Arrivals(Process.TRACE if trace else arrivals, cv, trace),
+        budgets=parse_budgets(budgets),
+        faults=tuple(parse_fault(text) for text in fault or []),
+        noise=noise,
+        on_miss=on_miss,
+    )
+    names = _policies(policy)
+    if plan:
+        make_policy = POLICIES[names[0]]
+        demand = Demand(scenario, make_policy, target=target, accuracy=target_accuracy)
+        _plan(kinds, demand, as_json=as_json)
+    else:
+        _compare(scenario, names, bound=bound, as_json=as_json)
 
 
 def _policies(text: str) -> list[str]:

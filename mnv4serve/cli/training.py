@@ -10,9 +10,9 @@ from rich.table import Table
 from mnv4serve.catalog import Catalog, Zoo
 from mnv4serve.cli.options import stderr, stdout, tell
 from mnv4serve.cli.progress import progress_bar
-from mnv4serve.errors import TrainError
+from mnv4serve.errors import BadConfig, TrainError
 from mnv4serve.train.config import RunRecord, Start, TrainConfig
-from mnv4serve.train.curves import draw_curves, require_matplotlib
+from mnv4serve.train.curves import check_plot, draw_curves
 from mnv4serve.train.display import ProgressBar
 from mnv4serve.train.distill import label_mixture
 from mnv4serve.train.export import ExportRecord
@@ -21,6 +21,9 @@ from mnv4serve.train.loop import train
 from mnv4serve.train.run import training_pictures
 from mnv4serve.train.soft_labels import Teacher, load_teacher
 from mnv4serve.train.views import VIEW_SETS, ViewSet
+
+GROUPS = frozenset({"augmentation", "distillation", "shares", "views"})
+"""Keys of a configuration that no flag is called after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ def run_training(
     plot: Path | None = None,
 ) -> None:
     """Train to the end, then export and plot where that was asked for."""
+    if plot is not None:
+        check_plot(plot)
     _finish(_config(settings), export=export, resolutions=resolutions, plot=plot)
 
 
@@ -56,6 +61,8 @@ def run_distillation(
     plot: Path | None = None,
 ) -> None:
     """Let the teacher answer what is missing, then train the student."""
+    if plot is not None:
+        check_plot(plot)
     teacher = _teacher(teaching)
     views = [_views(name) for name, _ in teaching.mixture]
     shares = [share for _, share in teaching.mixture]
@@ -79,21 +86,22 @@ def run_distillation(
 def _finish(
     config: TrainConfig, *, export: Path | None, resolutions: Sequence[int], plot: Path | None
 ) -> None:
-    if plot is not None:
-        require_matplotlib()
     with ProgressBar(stderr) as bar:
         record = train(config, bar)
-    _tell(record)
+    _tell(config, record)
     if plot is not None:
         draw_curves(record, plot)
     if export is not None:
         stdout.print(_table(export_weights(config, export, resolutions)))
 
 
-def _tell(record: RunRecord) -> None:
+def _tell(config: TrainConfig, record: RunRecord) -> None:
     last = record.curve[-1]
     if record.unreadable:
-        tell(f"skipped {len(record.unreadable)} unreadable pictures, {record.unreadable[0]} first")
+        tell(
+            f"skipped {len(record.unreadable)} unreadable pictures, {record.unreadable[0]} first: "
+            f"{config.record} lists them"
+        )
     epochs = len(record.curve)
     tell(f"dev accuracy {last.dev_accuracy:.4f} at {last.resolution} px after {epochs} epochs")
 
@@ -124,7 +132,7 @@ def _start(teaching: Teaching) -> Start | None:
 
 def _views(name: str) -> ViewSet:
     if name not in VIEW_SETS:
-        raise TrainError(f"unknown set {name!r}; there are {', '.join(VIEW_SETS)}")
+        raise BadConfig(f"--mixture: unknown set {name!r}; there are {', '.join(VIEW_SETS)}")
     return VIEW_SETS[name]
 
 
@@ -133,8 +141,9 @@ def _config(settings: Mapping[str, object]) -> TrainConfig:
         return TrainConfig.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise TrainError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from error
+        keys = [part for part in first["loc"] if isinstance(part, str) and part not in GROUPS]
+        flag = f"--{keys[0].replace('_', '-')}" if keys else "--mixture"
+        raise BadConfig(f"{flag}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _table(record: ExportRecord) -> Table:

@@ -6,18 +6,26 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mnv4serve.errors import TrainError
+from mnv4serve.errors import BadConfig, TrainError
 from mnv4serve.train.ablation import Ablation
 from mnv4serve.train.checkpoint import write_whole
 from mnv4serve.train.config import RunRecord
+
+SUFFIX = ".svg"
 
 Line = tuple[str, list[float]]
 
 
 def require_matplotlib() -> None:
-    """Raises TrainError before hours are spent on a run that could not be drawn."""
     if find_spec("matplotlib") is None:
         raise TrainError("plots need matplotlib: install mnv4serve[plot]")
+
+
+def check_plot(path: Path) -> None:
+    """To be asked before hours are spent on a run that could not be drawn."""
+    require_matplotlib()
+    if path.suffix != SUFFIX:
+        raise BadConfig(f"{path} cannot be drawn: end its name in {SUFFIX}")
 
 
 def draw_curves(record: RunRecord, path: Path) -> None:

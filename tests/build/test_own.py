@@ -7,7 +7,7 @@ import pytest
 from mnv4serve.build import own
 from mnv4serve.catalog import Catalog, Certified, Published, Zoo, load_catalog, open_catalog
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import CatalogError, StorageError
+from mnv4serve.errors import BadConfig, CatalogError, StorageError
 
 BLUE = ("red", "green", "blue")
 
@@ -71,7 +71,7 @@ def test_nothing_is_a_zoo_before_its_first_variant(tiny_models: Path, zoos: Path
 @pytest.mark.parametrize("name", ["", "Mine", "../mine", "a b", "x" * 41, "-x"])
 def test_a_bad_name_is_refused(name: str, zoos: Path, tiny_models: Path) -> None:
     """A name is a folder's on every system."""
-    with pytest.raises(CatalogError, match="is no name for a zoo"):
+    with pytest.raises(BadConfig, match="is no name for a zoo"):
         own.check_name(zoos, name, BLUE, shipped=load_catalog(tiny_models))
 
 

@@ -20,7 +20,7 @@ from mnv4serve.build.published import PAPER, TAGS, ZOO, Offer, Tag, chosen, offe
 from mnv4serve.build.pull import Puller
 from mnv4serve.catalog import Catalog, load_catalog
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import CatalogError, HubError, WeightsMismatch
+from mnv4serve.errors import BadConfig, CatalogError, HubError, WeightsMismatch
 
 MODELS = Path(__file__).parents[2] / "models"
 SIDE = 64
@@ -95,7 +95,7 @@ def test_nothing_named_is_the_papers_five() -> None:
 
 def test_an_unknown_variant_names_those_there_are() -> None:
     """A mistyped name ends in one sentence."""
-    with pytest.raises(CatalogError, match=r"no published variant 'conv_smal'; there are conv_la"):
+    with pytest.raises(BadConfig, match=r"no published variant 'conv_smal'; there are conv_la"):
         chosen(["conv_smal"])
 
 

@@ -31,10 +31,13 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def run(environment: Environment, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    environment: Environment, *arguments: str, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mnv4serve", *arguments],
         env=environment,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -115,18 +118,13 @@ def test_doctor_tells_why_a_backend_is_not_used(tiny_environment: Environment) -
     [
         (("classify", "absent.jpg"), "absent.jpg cannot be read"),
         (("classify", __file__), f"{__file__}: the body is no picture"),
-        (("serve", "--port", "99999"), "port"),
-        (("serve", "--port", "9000"), "must differ"),
         (("serve", "--zoo", "birds"), "unknown zoo 'birds'"),
         (("serve", "--models", "/nowhere"), "holds no catalog.toml"),
-        (("serve", "--config", "absent.yaml"), "absent.yaml cannot be read"),
-        (("frontier", "--plot", "frontier.nonsense"), "cannot be drawn"),
         (("build", "huge@512"), "unknown variant 'huge@512'"),
         (("build", "--backend", "cuda"), "nothing to build"),
         (("eval", "absent"), "no folder"),
         (("frontier", "--models", "/nowhere"), "holds no catalog.toml"),
         (("train", "absent", "--out", "absent-out"), "absent"),
-        (("train", "absent", "--out", "x", "--architecture", "vgg"), "unknown architecture"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_1(
@@ -147,6 +145,29 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(
     assert done.returncode == 1, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("serve", "--config", "absent.yaml"), "absent.yaml cannot be read"),
+        (("serve", "--port", "99999"), "configuration port: Input should be less than or equal"),
+        (("serve", "--port", "9000"), "must differ"),
+        (("frontier", "--plot", "frontier.nonsense"), "cannot be drawn: end its name in .svg"),
+        (("train", "absent", "--out", "x", "--architecture", "vgg"), "unknown architecture"),
+        (("simulate", "--load", "-1"), "a load of -1"),
+    ],
+)
+def test_a_value_that_can_never_work_is_exit_code_2(
+    tiny_environment: Environment, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    """One sentence as well, whichever command it is said to."""
+    done = run({**tiny_environment, "PYTHONPATH": str(Path.cwd())}, *arguments, folder=tmp_path)
+
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert sentence in done.stderr
     assert done.stdout == ""
 
 
@@ -225,6 +246,6 @@ def test_a_key_file_that_cannot_be_used_is_one_sentence(
         tiny_environment, "serve", "--port", "0", "--grpc-port", "0", "--config", str(config)
     )
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "tls: absent.pem" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,21 +167,27 @@ def test_evaluating_does_not_replace_what_was_held_out(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "code", "sentence"),
     [
-        (("--zoo", "tiny"), "tiny is a zoo that comes with mnv4serve: choose another name"),
-        (("--zoo", "My Zoo"), "'My Zoo' is no name for a zoo"),
-        (("--zoo", "x", "--from", "conv_huge@1"), "no zoo has a variant conv_huge@1"),
-        (("--zoo", "x", "--architecture", "conv_huge"), "architecture: unknown architecture"),
+        (("--zoo", "tiny"), 1, "tiny is a zoo that comes with mnv4serve: choose another name"),
+        (("--zoo", "x", "--from", "conv_huge@1"), 1, "no zoo has a variant conv_huge@1"),
+        (("--zoo", "My Zoo"), 2, "'My Zoo' is no name for a zoo"),
+        (("--zoo", "x", "--architecture", "conv_huge"), 2, "--architecture: unknown architecture"),
+        (("--zoo", "x", "--resolutions", "97"), 2, "97 is no multiple of 32"),
+        (("--zoo", "x", "--schedule", "1:97"), 2, "--schedule: resolution 97x97 is not"),
+        (("--zoo", "x", "--schedule", "0.5:96"), 2, "--schedule: the shares of the schedule must"),
+        (("--zoo", "x", "--mixup", "3"), 2, "--mixup: Input should be less than or equal to 1"),
+        (("--zoo", "x", "--learning-rate", "0"), 2, "--learning-rate: Input should be greater"),
+        (("--zoo", "x", "--plot", "curve.docx"), 2, "curve.docx cannot be drawn: end its name in"),
     ],
 )
 def test_mistakes_end_in_one_sentence_before_training(
-    environment: Environment, folder: Path, arguments: tuple[str, ...], sentence: str
+    environment: Environment, folder: Path, arguments: tuple[str, ...], code: int, sentence: str
 ) -> None:
-    """Nobody trains for hours to learn that the name was taken."""
+    """Nobody trains for hours to learn that the name was taken or a value impossible."""
     done = run(environment, "train", "--data", str(folder), *arguments)
 
-    assert done.returncode == 1
+    assert done.returncode == code
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not (Path(environment["MNV4SERVE_ZOOS"]) / "x" / "catalog.toml").exists()
@@ -202,6 +209,36 @@ def test_too_little_to_learn_from(
     done = run(environment, "train", "--data", str(folder), "--zoo", "few", *FRESH)
 
     assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
+
+
+def test_pictures_to_judge_by_are_looked_at_before_training(
+    environment: Environment, tmp_path: Path
+) -> None:
+    """A class in val/ that train/ lacks is named before the first epoch."""
+    write_pictures(tmp_path / "split" / "train")
+    write_pictures(tmp_path / "split" / "val", each=2)
+    (tmp_path / "split" / "val" / "dahlia").mkdir()
+
+    done = run(environment, "train", "--data", str(tmp_path / "split"), "--zoo", "split", *FRESH)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'split' / 'val'} holds dahlia, which is no")
+    assert not (Path(environment["MNV4SERVE_ZOOS"]) / ".runs" / "split").exists()
+
+
+def test_few_pictures_and_what_tools_leave_behind_do_not_stand_in_the_way(
+    environment: Environment, tmp_path: Path
+) -> None:
+    """Two dozen pictures make a zoo; hidden folders are no classes, broken links no pictures."""
+    folder = write_pictures(tmp_path / "few", each=8)
+    shutil.copytree(folder / "violet", folder / ".ipynb_checkpoints")
+    (folder / "rose" / "gone.png").symlink_to("nowhere.png")
+
+    done = run(environment, "train", "--data", str(folder), "--zoo", "garden", *FRESH)
+
+    assert done.returncode == 0, done.stderr
+    assert "skipped 2 unreadable pictures, rose/broken.jpg first: " in done.stderr
+    assert "pictures of dev cannot show that it loses less than 1%" in done.stderr
 
 
 @pytest.mark.parametrize(
