@@ -70,8 +70,11 @@ class Recent:
     def share_after(self, waits: "Recent", wait: float, limit: float) -> float:
         """The probability that a ratio plus `wait` times a ratio of `waits` is at most a limit."""
         short, long = self._short.ordered, self._long.ordered
+        points = waits.points()
+        if limit - wait * points[-1][1] < long[0]:  # the last 64 are among the last 512
+            return 0.0
         missing = 0
-        for weight, ratio in waits.points():
+        for weight, ratio in points:
             left = limit - wait * ratio
             over = _ALL - _SHORT_COUNTS * bisect_right(short, left) - bisect_right(long, left)
             if not over:
