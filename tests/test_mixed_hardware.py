@@ -4,10 +4,13 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="the page's plot needs the extra plot")
 
+import io
 from dataclasses import replace
 
+from rich.console import Console
+
 from loadtests.asks import Ask
-from loadtests.mixed_hardware import findings, page
+from loadtests.mixed_hardware import findings, page, terminal
 from loadtests.mixed_hardware.asking import Shot, Told, shot_of
 
 CPU = Shot(
@@ -121,3 +124,26 @@ def test_simulated_numbers_are_marked_on_the_page() -> None:
     assert f"{CHIP.arm} (simulated)" in html
     assert "1 of 2" in html
     assert html.count("<svg") == 1
+
+
+def test_names_stay_whole_on_80_columns() -> None:
+    """No arm, reason or heading is broken, and simulated answers are marked there too."""
+    arm = "conv_small_050@160/edgetpu/int8/edgetpu:simulated-usb3"
+    chip = replace(CHIP, arm=arm, reason="most_accurate_on_time", total_ms=104.25)
+    one = findings.check(arm, (103.25, 104.75), staying=[chip], switching=[chip])
+    arms = [live(CPU, expected_ms=2.0), live(chip, expected_ms=4.0)]
+    conditions = {"load 1.5 (300 requests/s)": [CPU, chip, chip, REFUSED]}
+    standings = findings.standings(conditions, arms, {"cuda": "no driver"})
+    found, paper = page.Found("here", conditions, arms, [one], standings), io.StringIO()
+
+    terminal.show(found, Console(file=paper, width=terminal.WIDTH))
+
+    shown = paper.getvalue()
+    assert shown.count("conv_small_050@160/edgetpu/int8") == 2
+    assert "most_accurate_on_time 2" in shown
+    assert "2 of 3, 2 simulated" in shown
+    assert "edgetpu (simulated): load 1.5" in shown
+    assert "cuda: nowhere, no driver" in shown
+    for heading in ("budget", "accuracy", "simulated", "weights", "router"):
+        assert heading in shown
+    assert max(map(len, shown.splitlines())) <= terminal.WIDTH

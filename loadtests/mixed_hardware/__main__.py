@@ -24,7 +24,7 @@ from rich.progress import Progress
 from loadtests import report
 from loadtests.asks import ROOT, Ask, photo_of_size, photos
 from loadtests.flags import add_photos, command_line, count
-from loadtests.mixed_hardware import findings, page
+from loadtests.mixed_hardware import findings, page, terminal
 from loadtests.mixed_hardware.asking import Shot, one_by_one, under_load
 from loadtests.servers import Server, our_server
 from mnv4serve.backends import is_simulated, litert_file
@@ -65,7 +65,7 @@ def main() -> None:
         standings=findings.standings(_unpinned(conditions), arms, missing),
     )
     _keep(found)
-    page.show(found)
+    terminal.show(found, report.console)
     if not page.holds(found):
         raise SystemExit(
             "the simulated device missed its model or the router's prediction: it computes on this "

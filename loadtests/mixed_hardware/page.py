@@ -1,4 +1,4 @@
-"""The findings as one HTML page that needs nothing else, and as tables on the terminal."""
+"""The findings as one HTML page that needs nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from loadtests import report
 from loadtests.evaluate.figures import svg
 from loadtests.mixed_hardware.asking import Shot
 from loadtests.mixed_hardware.findings import (
@@ -102,11 +101,6 @@ def _check(one: Check) -> Row:
         f"{one.service_p90:.1%}",
         f"{one.total_p90:.1%}",
     )
-
-
-def show(found: Found) -> None:
-    for title, columns, rows in tables(found):
-        report.table(title, columns, rows)
 
 
 def render(found: Found) -> str:
