@@ -24,7 +24,6 @@ COMMIT = re.compile("[0-9a-f]{40}")
 SHA256 = re.compile("[0-9a-f]{64}")
 TIMEOUT_S = 20.0
 ATTEMPTS = 5
-CHUNK_BYTES = 1 << 20
 YES = frozenset({"1", "on", "yes", "true"})
 
 Progress = Callable[[int, int], None]
@@ -145,17 +144,15 @@ def _download(client: httpx.Client, remote: _Remote, blob: Path, progress: Progr
 
 
 def _complete(client: httpx.Client, remote: _Remote, file: BinaryIO, progress: Progress) -> None:
-    """Ask for what is missing until it is there; each attempt has to bring something."""
-    for attempt in range(ATTEMPTS):
-        if file.tell() >= remote.n_bytes:
-            return
+    """Ask for what is missing until it is there, or several attempts in a row bring nothing."""
+    failed = 0
+    while (arrived := file.tell()) < remote.n_bytes:
         try:
             _append(client, remote, file, progress)
         except httpx.TransportError as error:
-            if attempt == ATTEMPTS - 1:
+            failed = 0 if file.tell() > arrived else failed + 1
+            if failed == ATTEMPTS:
                 raise _interrupted(remote, file.tell()) from error
-    if file.tell() < remote.n_bytes:
-        raise _interrupted(remote, file.tell())
 
 
 def _append(client: httpx.Client, remote: _Remote, file: BinaryIO, progress: Progress) -> None:
@@ -165,7 +162,7 @@ def _append(client: httpx.Client, remote: _Remote, file: BinaryIO, progress: Pro
             file.truncate(0)
         elif response.status_code != httpx.codes.PARTIAL_CONTENT:
             raise _refused(remote.url, response)
-        for chunk in response.iter_bytes(CHUNK_BYTES):
+        for chunk in response.iter_bytes():  # as they come: what is gathered first may be lost
             file.write(chunk)
             progress(file.tell(), remote.n_bytes)
 

@@ -24,6 +24,8 @@ class FakeHub:
     knows_ranges: bool = True
     breaks_after: int | None = None
     """Bytes of each answer that arrive before the connection is cut."""
+    dies_after: int | None = None
+    """Bytes of the file after which none arrive any more."""
     renamed_from: str = "nobody/nothing"
     endpoint: str = ""
     storage: str = ""
@@ -76,9 +78,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_file(self, hub: FakeHub) -> None:
         named = self.headers.get("Range", "") if hub.knows_ranges else ""
-        rest = hub.content[int(named.removeprefix("bytes=").rstrip("-") or 0) :]
+        first = int(named.removeprefix("bytes=").rstrip("-") or 0)
+        rest = hub.content[first:]
         self.reply(206 if named else 200, {}, length=len(rest))
-        self.wfile.write(rest if hub.breaks_after is None else rest[: hub.breaks_after])
+        alive = rest if hub.dies_after is None else rest[: max(0, hub.dies_after - first)]
+        self.wfile.write(alive if hub.breaks_after is None else alive[: hub.breaks_after])
 
     def reply(self, status: int, headers: dict[str, str], length: int = 0) -> None:
         self.send_response(status)
