@@ -50,10 +50,13 @@ def checked_budget(budget_ms: float) -> float:
 
 
 def checked_top_k(top_k: int | None, n_labels: int) -> int:
-    """How many labels to return; the usual five, or all where there are fewer, when None."""
+    """How many labels to return; the usual five, or all where there are fewer, when None.
+
+    While nothing is loaded there are none to compare with.
+    """
     if top_k is None:
         return min(DEFAULT_TOP_K, n_labels)
-    if 1 <= top_k <= n_labels:
+    if 1 <= top_k <= (n_labels or top_k):
         return top_k
     raise BadParameter(f"top_k must lie between 1 and {n_labels}, the number of labels")
 
