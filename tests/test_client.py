@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 from mnv4serve.client import PATIENCE_MS, AsyncClient, Client, Unreachable
@@ -23,6 +24,7 @@ from mnv4serve.errors import (
     ServeError,
     Shed,
 )
+from mnv4serve.v1 import classifier_pb2
 from tests.fakes import ARM, FakeGateway, error_of
 from tests.servers import cabled, serving
 
@@ -134,6 +136,30 @@ async def test_a_request_whose_connection_broke_is_sent_once_more(transport: Tra
 
     assert reply.arm.id == ARM.id
     assert len(gateway.calls) == 2
+
+
+async def test_a_call_that_a_proxy_cuts_off_is_sent_once_more() -> None:
+    """A proxy that loses a replica ends the calls there as cancelled, which nobody asked for."""
+    messages: list[bytes] = []
+
+    async def classify(message: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        messages.append(message)
+        await context.abort(grpc.StatusCode.CANCELLED, "")
+        raise AssertionError("abort always raises")
+
+    server = grpc.aio.server()
+    handlers = {"Classify": grpc.unary_unary_rpc_method_handler(classify)}
+    service = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async with AsyncClient(f"grpc://127.0.0.1:{port}") as client:
+        with pytest.raises(Unreachable, match="cut off"):
+            await client.classify(PHOTO, budget_ms=10_000)
+    await server.stop(None)
+
+    assert len(messages) == 2
 
 
 @BOTH

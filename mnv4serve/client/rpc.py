@@ -9,7 +9,7 @@ from google.rpc.status_pb2 import Status
 from mnv4serve.client.failures import Unreachable, rebuilt
 from mnv4serve.client.messages import request_message
 from mnv4serve.client.operations import Request
-from mnv4serve.errors import Cancelled, Expired, Internal, MnvError, TooLarge
+from mnv4serve.errors import Expired, Internal, MnvError, TooLarge
 
 T = TypeVar("T")
 Metadata = tuple[tuple[str, str], ...]
@@ -81,8 +81,8 @@ def _failed(error: Any) -> MnvError:  # noqa: ANN401  grpc's sync errors have no
             return Expired("no answer came within the budget and the client's patience")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return TooLarge(message)  # grpc's own limit; the service's errors have details
-        case grpc.StatusCode.CANCELLED:
-            return Cancelled(message)
+        case grpc.StatusCode.CANCELLED:  # not by the caller: that ends the wait without an answer
+            return Unreachable(f"the call was cut off: {message}", sent=True)
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.UNIMPLEMENTED:
             sent = not message.startswith("failed to connect")
             return Unreachable(f"nothing answers: {message}", sent=sent)

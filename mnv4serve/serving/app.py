@@ -36,6 +36,7 @@ from mnv4serve.serving.http_api import App, make_app
 from mnv4serve.serving.pool_host import PoolHost
 from mnv4serve.serving.ray_metrics import Flusher, RaySink
 from mnv4serve.serving.ray_private import by_value, publish
+from mnv4serve.serving.relay import Answered, Passed, answer
 from mnv4serve.serving.remote import Link, RemotePool, remote_pool
 
 MAX_ONGOING = 1024
@@ -93,6 +94,10 @@ class _Ingress:
     def _remote(self, portrait: Portrait, config: ServiceConfig, lock: Lock) -> RemotePool:
         link = _link(config, self._handles[portrait.label])
         return remote_pool(portrait, link, config=config, lock=lock)
+
+    async def relay(self, passed: Passed) -> Answered:
+        """A gRPC call that came in at Serve's fallback proxy."""
+        return await answer(self._gateway, passed)
 
     def __serve_build_asgi_app__(self) -> App:
         return make_app(self._gateway)

@@ -37,7 +37,7 @@ from mnv4serve.serving.slot import now_ms
 from mnv4serve.serving.wire import GatewayLike, authorize, failure, request_id
 from mnv4serve.v1 import classifier_pb2 as pb
 
-__all__ = ["STATUS", "make_server", "service_handlers"]
+__all__ = ["SERVICE", "STATUS", "Context", "answered", "make_server", "service_handlers"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,16 +97,16 @@ class _GrpcApi:
         self._limits = gateway.config
 
     async def classify(self, _: object, context: Context) -> bytes:
-        return await _answered(self._classify, context)
+        return await answered(self._classify, context)
 
     async def plan(self, _: object, context: Context) -> bytes:
-        return await _answered(self._plan, context)
+        return await answered(self._plan, context)
 
     async def frontier(self, _: object, context: Context) -> bytes:
-        return await _answered(self._frontier, context)
+        return await answered(self._frontier, context)
 
     async def classify_stream(self, _: object, context: Context) -> None:
-        await _answered(self._classify_stream, context)
+        await answered(self._classify_stream, context)
 
     async def _classify(self, request: pb.ClassifyRequest, context: Context) -> bytes:
         reply = await self._reply(request, self._receive(request, context))
@@ -233,7 +233,7 @@ class _GrpcApi:
         asyncio.get_running_loop().call_soon(replied)  # the bytes leave first
 
 
-async def _answered(
+async def answered(
     answer: Callable[[pb.ClassifyRequest, Context], Awaitable[bytes]], context: Context
 ) -> bytes:
     """What a method answers, or the call ended with the status of its error."""

@@ -16,11 +16,12 @@ from ray.serve.handle import DeploymentHandle
 from starlette.middleware import Middleware
 
 from mnv4serve.config import ServiceConfig
-from mnv4serve.serving.answers import Send
+from mnv4serve.serving import answers
 from mnv4serve.serving.bodies import Receive
 from mnv4serve.serving.gateway import Gateway
-from mnv4serve.serving.grpc_api import service_handlers
+from mnv4serve.serving.grpc_api import SERVICE, service_handlers
 from mnv4serve.serving.http_api import App, Scope, make_app
+from mnv4serve.serving.relay import Answered, Passed, Send, relaying
 from mnv4serve.serving.wire import GatewayLike
 
 SERVES_OWN = "/-/"
@@ -60,7 +61,7 @@ class Direct:
         self._serve = app
         self._search_s = search_s
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: answers.Send) -> None:
         here = _process["here"]
         if scope["type"] != "http" or scope["path"].startswith(SERVES_OWN):
             await self._serve(scope, receive, send)
@@ -69,7 +70,7 @@ class Direct:
         else:
             await here.app(scope, receive, send)
 
-    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _elsewhere(self, scope: Scope, receive: Receive, send: answers.Send) -> None:
         """Serve knows replicas that HAProxy has not found well yet, as in an update."""
         started = False
 
@@ -97,9 +98,27 @@ def middlewares() -> list[Middleware]:
 
 def add_services(_servicer: object, server: Any) -> None:  # noqa: ANN401  # Serve's subclass
     """Serve's hook, called with a gRPC server that is about to start."""
-    for name, handlers in service_handlers(_process["here"].gateway).items():
+    gateway = _process["here"].gateway
+    services = service_handlers(gateway)
+    if gateway is NOBODY:
+        services[SERVICE] = relaying(
+            _to_a_replica(server), search_s=SEARCH_S, reason=NOBODY.not_ready_reason
+        )
+    for name, handlers in services.items():
         server.add_passthrough_service(name)
         server.add_generic_rpc_handlers((handlers,))
+
+
+def _to_a_replica(server: Any) -> Send:  # noqa: ANN401  # Serve's subclass
+    """Through the handle that the proxy itself would use for an application."""
+
+    async def send(passed: Passed) -> Answered:
+        router = server.service_handler_factory.__self__.proxy_router
+        application = dict(passed.metadata).get("application", "")
+        _, handle, _ = router.get_handle_for_endpoint(application)
+        return await by_value(handle, "relay")(passed)  # type: ignore[no-any-return]
+
+    return send
 
 
 def by_value(handle: DeploymentHandle, method: str) -> Callable[..., Awaitable[Any]]:
@@ -109,6 +128,7 @@ def by_value(handle: DeploymentHandle, method: str) -> Callable[..., Awaitable[A
     """
     pickled = handle.options(
         method_name=method,
+        stream=False,  # as a proxy's handles do otherwise
         _by_reference=False,
         request_serialization="pickle",
         response_serialization="pickle",

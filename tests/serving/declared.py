@@ -17,7 +17,7 @@ import httpx
 import psutil
 import yaml
 
-from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, set_flags
+from mnv4serve.serving.cluster import PREFERRED, SERVICER_FUNCTIONS, set_flags
 from tests.serving.conftest import QUICK, end_proxies, free_port
 
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -25,6 +25,8 @@ SERVE = str(Path(sys.executable).with_name("serve"))
 START_S = 120.0
 STOP_S = 8.0
 POLL_S = 0.2
+DRAIN = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+"""As shipped: what an update costs is looked at here."""
 CORES = 16
 """As Ray counts them; the machine may have fewer."""
 
@@ -128,7 +130,8 @@ def declared(folder: Path, arguments: Mapping[str, Any]) -> Iterator[Declared]:
     """A head that asks for a token, with nothing deployed yet."""
     environment = dict(os.environ)
     set_flags(environment, max_body_bytes=200_000)
-    environment |= QUICK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment |= QUICK | {DRAIN: PREFERRED[DRAIN]}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     gcs, dashboard, metrics, http, grpc = (free_port() for _ in range(5))
     found = Declared(
         folder,

@@ -7,13 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
@@ -21,13 +17,12 @@ from mnv4serve.errors import BadConfig
 from mnv4serve.serving.cluster import REQUIRED
 from tests.serving.conftest import replicas
 from tests.serving.declared import Declared, declared, node
+from tests.serving.load import CALLERS, grpc_load, load
 from tests.serving.rig import jpeg
 
 pytestmark = pytest.mark.ray
-IMAGE = jpeg()
 LARGE = jpeg(2400, 1600)
 """Takes a slot longer to decode than everything else on its way."""
-CALLERS = 3
 POOLS = [
     {"device": "cpu", "backends": ["cpu"], "cpus": 1, "slots": 1, "threads": 1},
     {
@@ -42,81 +37,6 @@ POOLS = [
     },
 ]
 RENAMED = {"zoos.tiny": "zoos.second", '"tiny"': '"second"', 'name = "red"': 'name = "crimson"'}
-LABELS = {"tiny": "red", "second": "crimson"}
-"""A label that tells the zoos apart."""
-
-
-@dataclass
-class Tally:
-    """How the requests of a load ended."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    """By zoo."""
-    failed: int = 0
-    """At the first attempt."""
-    failed_again: int = 0
-    """At the second, which only a connection that was refused or closed is worth."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Of what failed."""
-    mixed_up: int = 0
-    """Answers with the labels of another zoo."""
-
-    def take(self, answer: httpx.Response) -> bool:
-        """Account for an answer; whether it was one."""
-        if answer.status_code != httpx.codes.OK:
-            self.reasons[f"{answer.status_code} {answer.text[:160]}"] += 1
-            return False
-        document = answer.json()
-        labels = {one["label"] for one in document["predictions"]}
-        self.answers[document["zoo"]] += 1
-        self.mixed_up += LABELS[document["zoo"]] not in labels
-        return True
-
-
-async def _ask(client: httpx.AsyncClient, query: str, image: bytes, tally: Tally) -> None:
-    try:
-        if tally.take(await client.post(f"/classify?{query}", content=image)):
-            return
-    except httpx.TransportError as error:
-        tally.failed += 1
-        tally.reasons[type(error).__name__] += 1
-        await asyncio.sleep(0.05)
-        try:
-            tally.failed_again += not tally.take(
-                await client.post(f"/classify?{query}", content=image)
-            )
-        except httpx.TransportError:
-            tally.failed_again += 1
-        return
-    tally.failed += 1
-    tally.failed_again += 1
-
-
-@asynccontextmanager
-async def load(
-    cluster: Declared,
-    *,
-    query: str = "budget_ms=3000",
-    image: bytes = IMAGE,
-    callers: int = CALLERS,
-) -> AsyncIterator[Tally]:
-    """So many callers, each asking again as soon as it is answered."""
-    tally, stop = Tally(), asyncio.Event()
-
-    async def caller(client: httpx.AsyncClient) -> None:
-        while not stop.is_set():
-            await _ask(client, query, image, tally)
-
-    async with (
-        httpx.AsyncClient(base_url=cluster.http, timeout=20) as client,
-        asyncio.TaskGroup() as group,
-    ):
-        for _ in range(callers):
-            group.create_task(caller(client))
-        try:
-            yield tally
-        finally:
-            stop.set()
 
 
 async def until(holds: Callable[[], bool], limit_s: float = 90.0) -> None:
@@ -293,13 +213,15 @@ async def test_a_rolling_update_fails_no_request_twice(
     """New code under load: whoever tries a refused connection once more is answered."""
     before = {one.pid for one in replicas("")}
 
-    async with load(cluster) as tally:
-        await until(lambda: sum(tally.answers.values()) > 20)
+    async with load(cluster) as http, grpc_load(cluster) as over_grpc:
+        tallies = {"http": http, "grpc": over_grpc}
+        await until(lambda: all(sum(one.answers.values()) > 20 for one in tallies.values()))
         done = await asyncio.to_thread(cluster.deploy, max_queue=200)
         assert done.returncode == 0, done.stderr
         await until(lambda: not before & {one.pid for one in replicas("")}, 150)
         await asyncio.to_thread(cluster.until, "RUNNING")
 
-    record_property("failed_before_retry", tally.failed)
-    record_property("answered", sum(tally.answers.values()))
-    assert tally.failed_again == 0, tally
+    for name, tally in tallies.items():
+        record_property(f"{name}_failed_before_retry", tally.failed)
+        record_property(f"{name}_answered", sum(tally.answers.values()))
+    assert [tally.failed_again for tally in tallies.values()] == [0, 0], tallies

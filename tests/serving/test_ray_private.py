@@ -3,17 +3,18 @@
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Generator, Iterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import (
+    Generator,
+    Iterator,
+    MutableMapping,
+)
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
-import grpc
 import httpx
 import pytest
 import uvicorn.config
-from google.rpc.status_pb2 import Status
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.errors import BackendUnavailable
@@ -25,17 +26,16 @@ from mnv4serve.serving.cluster import (
     SERVICER_FUNCTIONS,
     proxy_ports,
 )
-from mnv4serve.serving.http_api import App
 from mnv4serve.serving.http_protocol import WholeBodyProtocol
 from mnv4serve.v1 import classifier_pb2 as pb
-from mnv4serve.v1 import classifier_pb2_grpc
 from tests.fakes import FakeGateway
 
 pytest.importorskip("ray.serve", reason="the ray engine needs Ray: pip install 'mnv4serve[ray]'")
-from ray.serve._private import constants, grpc_util, http_util
+from ray.serve._private import constants, http_util
 from ray.serve.handle import DeploymentHandle
 
 from mnv4serve.serving import ray_engine, ray_private
+from tests.serving.test_ray_fallback import client_of, serves_grpc
 
 PHOTO = b"\xff\xd8" + bytes(2000)
 SERVES = 299
@@ -63,30 +63,7 @@ async def _serve(_scope: MutableMapping[str, Any], _receive: object, send: Send)
 
 def _http() -> httpx.AsyncClient:
     """The application as Serve puts it together."""
-    return _client(http_util._apply_middlewares(_serve, ray_private.middlewares()))
-
-
-def _client(app: App) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
-
-
-@asynccontextmanager
-async def _grpc() -> AsyncIterator[classifier_pb2_grpc.ClassifierStub]:
-    """The server as Serve makes it, and a client of it."""
-
-    def through_serve(**_: object) -> None:
-        raise AssertionError("a method of ours was routed through Serve")
-
-    server = grpc_util.gRPCGenericServer(through_serve)
-    ray_private.add_services(None, server)
-    grpc_util.enable_server_reflection(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
-    finally:
-        await server.stop(None)
+    return client_of(http_util._apply_middlewares(_serve, ray_private.middlewares()))
 
 
 def test_serve_finds_the_hooks() -> None:
@@ -146,55 +123,15 @@ async def test_serves_own_paths_stay_serves(gateway: FakeGateway) -> None:
     assert answer.status_code == SERVES
 
 
-async def test_the_fallback_proxy_leaves_the_search_to_serve() -> None:
-    """Serve may know a replica that HAProxy does not; its answer is named once."""
-
-    async def named_twice(_: object, __: object, send: Send) -> None:
-        headers = [(b"x-request-id", b"one")] * 2
-        await send({"type": "http.response.start", "status": SERVES, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-
-    async with _client(ray_private.Direct(named_twice)) as client:
-        answer = await client.post("/classify", content=PHOTO)
-
-    assert answer.status_code == SERVES
-    assert answer.headers.get_list("x-request-id") == ["one"]
-
-
-async def test_without_a_replica_http_says_unavailable() -> None:
-    """When Serve finds none in time the answer is a 503 with problem details."""
-
-    async def waits(_: object, __: object, ___: object) -> None:
-        await asyncio.Event().wait()
-
-    async with _client(ray_private.Direct(waits, search_s=0.01)) as client:
-        answer = await client.post("/classify", content=PHOTO)
-
-    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
-    assert answer.json()["detail"] == "not ready: no replica of the ingress is up"
-
-
 async def test_grpc_is_answered_without_serve(gateway: FakeGateway) -> None:
     """Methods run on the server itself, with a context that knows the deadline."""
     ray_private.publish(gateway)
 
-    async with _grpc() as stub:
+    async with serves_grpc() as stub:
         reply = await stub.Classify(pb.ClassifyRequest(image=PHOTO), timeout=30)
 
     assert reply.predictions
     assert 0.0 < gateway.calls[-1].terms.budget_ms <= 30_000.0
-
-
-async def test_without_a_replica_grpc_says_unavailable() -> None:
-    """UNAVAILABLE, which clients retry, with the details of every other error."""
-    async with _grpc() as stub:
-        with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await stub.Classify(pb.ClassifyRequest(image=PHOTO))
-
-    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-    details = dict(failed.value.trailing_metadata() or ())["grpc-status-details-bin"]
-    assert isinstance(details, bytes)
-    assert Status.FromString(details).details
 
 
 def test_handles_take_their_private_options() -> None:
