@@ -76,8 +76,12 @@ def probe(sysfs: Path = SYSFS) -> Availability:
 def probe_simulated() -> Availability:
     """A simulated device, which is there wherever LiteRT is."""
     found = litert.probe()
-    devices = tuple(f"edgetpu:{SIMULATED}-{link}" for link in LINKS) if found.available else ()
-    return replace(found, backend=BackendName.EDGETPU, devices=devices)
+    if not found.available:
+        return replace(found, backend=BackendName.EDGETPU)
+    devices = tuple(f"edgetpu:{SIMULATED}-{link}" for link in LINKS)
+    return replace(
+        found, backend=BackendName.EDGETPU, devices=devices, precisions=(Precision.INT8,)
+    )
 
 
 def heat(device: str, sysfs: Path = SYSFS) -> Heat | None:
@@ -132,7 +136,8 @@ class EdgeTpuBackend:
             self._lane.run(picture, answer)
         except RuntimeError as error:
             self._lane = None
-            raise ArmDown(f"the Edge TPU does not answer: {diagnose(attached())}") from error
+            reason = diagnose(attached(), self._device.path)
+            raise ArmDown(f"the Edge TPU does not answer: {reason}") from error
 
     def _opened(self) -> Lane:
         device = self._device
@@ -204,20 +209,21 @@ class _Shared:
         self._claim = Claim(path)
         try:
             self.runtime = _runtime(found)
-            self.delegate = self._load(self.runtime, found.library, f":{index}")
+            self.delegate = self._load(self.runtime, found.library, index, path)
             self.path = path
         except BackendUnavailable:
             self._close()
             raise
 
-    def _load(self, runtime: ModuleType, library: str, option: str) -> Any:  # noqa: ANN401 - the runtime has no types
+    def _load(self, runtime: ModuleType, library: str, index: int, path: str) -> Any:  # noqa: ANN401 - the runtime has no types
         """The delegate, once a child has opened the device and survived it."""
+        option = f":{index}"
         if not tried((library,), device=option).opened:
-            raise unavailable(diagnose(attached()))
+            raise unavailable(diagnose(attached(), path))
         try:
             return runtime.load_delegate(library, {"device": option})
         except (ValueError, OSError) as error:
-            raise unavailable(diagnose(attached())) from error
+            raise unavailable(diagnose(attached(), path)) from error
 
     def _close(self) -> None:
         self.delegate = None

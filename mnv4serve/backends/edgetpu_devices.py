@@ -8,7 +8,8 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,7 @@ PREFIX = "edgetpu"
 LIBRARIES = ("libedgetpu.so.1", "libedgetpu.1.dylib", "edgetpu.dll")
 LIBRARY_VARIABLE = "EDGETPU_LIBRARY"
 SYSFS = Path("/sys")
+PROCESSES = Path("/proc")
 _USB_IDS = frozenset({("1a6e", "089a"), ("18d1", "9302")})
 """A stick before and after its firmware is loaded."""
 
@@ -85,16 +87,39 @@ def chosen(name: str, devices: Sequence[Device]) -> int:
     raise unavailable(f"{name} is not attached; {there}")
 
 
-def diagnose(hardware: Sequence[Hardware]) -> str:
-    """Why libedgetpu lists or opens no device, judged by what the kernel shows."""
+def diagnose(hardware: Sequence[Hardware], path: str = "") -> str:
+    """Why libedgetpu does not open the device at `path`, or lists none: what the kernel shows."""
     if not hardware:
         return Trouble.NO_DEVICE
-    first = hardware[0]
-    if first.owner:
-        return f"{Trouble.BUSY}: process {first.owner} holds {first.path}"
-    if first.node and first.node.exists() and not os.access(first.node, os.R_OK | os.W_OK):
-        return f"{Trouble.PERMISSION} {first.node}"
-    return f"libedgetpu cannot open {first.path}: unplug it and plug it in again"
+    meant = next((one for one in hardware if path in ("", one.path)), None)
+    if meant is None:
+        return f"{path} is not attached any more: plug it in again"
+    owner = meant.owner or (holder(meant.node) if meant.node else None)
+    if owner:
+        return f"{Trouble.BUSY}: process {owner} holds {meant.path}"
+    if meant.node and meant.node.exists() and not os.access(meant.node, os.R_OK | os.W_OK):
+        return f"{Trouble.PERMISSION} {meant.node}"
+    return f"libedgetpu cannot open {meant.path}: unplug it and plug it in again"
+
+
+def holder(node: Path, processes: Path = PROCESSES) -> int | None:
+    """Another process that has a device node open, as far as this user may see.
+
+    Sticks need it: of them the kernel names no owner.
+    """
+    for entry in processes.glob("[0-9]*"):
+        if int(entry.name) != os.getpid() and node in _open_files(entry / "fd"):
+            return int(entry.name)
+    return None
+
+
+def _open_files(folder: Path) -> Iterator[Path]:
+    try:
+        for entry in folder.iterdir():
+            with suppress(OSError):  # closed by now
+                yield entry.readlink()
+    except OSError:  # gone, or another user's
+        return
 
 
 def unavailable(reason: str) -> BackendUnavailable:
@@ -107,7 +132,13 @@ class Claim:
     def __init__(self, path: str, folder: Path | None = None) -> None:
         folder = folder or Path(tempfile.gettempdir())
         self._file = folder / f"mnv4serve-edgetpu{re.sub(r'[^A-Za-z0-9]+', '-', path)}.lock"
-        self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise unavailable(
+                f"the lock {self._file} cannot be opened ({error.strerror}): if it is another "
+                "user's, end that service and remove it"
+            ) from error
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

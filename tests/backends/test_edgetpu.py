@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
-from mnv4serve.backends import Artifact, edgetpu, open_backend
+from mnv4serve.backends import Artifact, edgetpu, edgetpu_trial, open_backend
 from mnv4serve.backends.edgetpu import COMPILED, REASON, EdgeTpuBackend, compiled_path, probe
 from mnv4serve.backends.edgetpu_devices import Claim, Device, chosen
 from mnv4serve.backends.edgetpu_trial import Trial
@@ -151,6 +151,25 @@ def test_each_failure_has_its_reason(
     fake(**settings)
 
     with pytest.raises(BackendUnavailable, match=reason):
+        EdgeTpuBackend(built, device="edgetpu:0", slots=1)
+
+
+def test_a_slow_open_is_waited_for(fake: Setting, built: Artifact) -> None:
+    """A stick that is sent its firmware first is no failure."""
+    fake(slow_s="1")
+
+    with closing(EdgeTpuBackend(built, device="edgetpu:0", slots=1)) as backend:
+        assert backend.infer(pictures(1)).shape == (1, 5)
+
+
+def test_an_open_without_end_is_given_up(
+    fake: Setting, built: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that hangs, hangs a child, which is ended; the sentence says how long it had."""
+    fake(slow_s="60")
+    monkeypatch.setattr(edgetpu_trial, "TIMEOUT_S", 4.0)
+
+    with pytest.raises(BackendUnavailable, match="did not answer within 4 s"):
         EdgeTpuBackend(built, device="edgetpu:0", slots=1)
 
 
