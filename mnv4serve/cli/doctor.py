@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import typer
 from rich.table import Table
@@ -15,6 +15,9 @@ from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import BackendName
 from mnv4serve.errors import BackendUnavailable
 from mnv4serve.profiler import cpu_grant
+
+LONGEST_NAME = 34
+"""Of devices, up to which a name is not broken: it is to be copied into a configuration."""
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +33,8 @@ class Diagnosis:
     """The pools that would use it."""
     why_not: str
     """Why no pool would; empty where one does."""
+    real: str = ""
+    """What there is beside the simulated devices that the pools name."""
 
 
 def doctor(*, backend: Backend = None, as_json: AsJson = False, config: ConfigFile = None) -> None:
@@ -52,8 +57,11 @@ def doctor(*, backend: Backend = None, as_json: AsJson = False, config: ConfigFi
 def diagnose(settings: ServiceConfig, name: BackendName) -> Diagnosis:
     """What a backend offers here, and which pools would take it."""
     named = [pool for pool in settings.pools if name in pool.backends]
-    simulated = any(is_simulated(pool.device) for pool in named)
-    return judge(probe(name, simulated=simulated), named)
+    if not any(is_simulated(pool.device) for pool in named):
+        return judge(probe(name), named)
+    diagnosis, real = judge(probe(name, simulated=True), named), probe(name)
+    there = f"real ones: {', '.join(real.devices)}" if real.available else real.reason
+    return replace(diagnosis, real=f"simulated; {there}")
 
 
 def judge(found: Availability, named: Sequence[PoolConfig]) -> Diagnosis:
@@ -72,16 +80,20 @@ def judge(found: Availability, named: Sequence[PoolConfig]) -> Diagnosis:
 
 def _table(diagnoses: Sequence[Diagnosis]) -> Table:
     temperatures = heats()
-    columns = ("backend", "runtime", "devices", "precisions", "used by", "why not")
-    table = Table(*columns, title="backends")
+    names = [name for one in diagnoses for name in (*one.found.devices, *one.pools)]
+    whole = min(max(map(len, names), default=0), LONGEST_NAME)
+    table = Table(title="backends")
+    for column in ("backend", "runtime", "devices", "precisions", "used by", "why not"):
+        kept = whole if column in {"devices", "used by"} else None
+        table.add_column(column, overflow="fold", min_width=kept)
     for one in diagnoses:
         table.add_row(
             one.found.backend,
             one.found.runtime or "not installed",
-            ", ".join(_hot(device, temperatures) for device in one.found.devices),
-            ", ".join(one.found.precisions),
-            ", ".join(one.pools),
-            Text(one.why_not),  # which holds brackets that are no markup
+            "\n".join(_hot(device, temperatures) for device in one.found.devices),
+            "\n".join(one.found.precisions),
+            "\n".join(one.pools),
+            Text(one.why_not or one.real),  # which holds brackets that are no markup
             style=None if one.pools else "dim",
         )
     return table
@@ -113,6 +125,7 @@ def _document(diagnoses: Sequence[Diagnosis]) -> dict[str, object]:
                 "reason": one.found.reason,
                 "used_by": list(one.pools),
                 "why_not": one.why_not,
+                "real": one.real,
             }
             for one in diagnoses
         ],

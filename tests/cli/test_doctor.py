@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -66,6 +67,24 @@ def test_what_to_add_is_shown_as_it_has_to_be_written() -> None:
     page.print(_table([judge(GPU, [])]))
 
     assert "backends: [cuda]}" in page.export_text()
+
+
+def test_simulated_devices_are_whole_and_told_from_real_ones(tmp_path: Path) -> None:
+    """By names that can be copied into a configuration, with what the hardware itself lacks."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    config = tmp_path / "mixed.yaml"
+    config.write_text("pools:\n  - {device: 'edgetpu:simulated-usb3', backends: [edgetpu]}\n")
+    environment = {**os.environ, "EDGETPU_LIBRARY": str(tmp_path / "none.so")}
+    command = [sys.executable, "-m", "mnv4serve", "doctor", "--config", str(config)]
+
+    shown = subprocess.check_output(command, env=environment, text=True)
+    told = subprocess.check_output([*command, "--json"], env=environment)
+
+    edgetpu = next(one for one in json.loads(told)["backends"] if one["backend"] == "edgetpu")
+    assert edgetpu["why_not"] == ""
+    assert edgetpu["real"].startswith("simulated; libedgetpu is not installed")
+    assert edgetpu["precisions"] == ["int8"]
+    assert all(device in shown for device in edgetpu["devices"])
 
 
 def test_one_backend_can_be_asked_for_by_scripts() -> None:
