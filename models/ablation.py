@@ -6,6 +6,7 @@ Resumable: call it again and it goes on where it was.
 """
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,16 @@ import typer
 from rich.table import Table
 
 from mnv4serve.catalog import Catalog, load_catalog
+from mnv4serve.cli import FAILED, WRONG_USAGE
 from mnv4serve.cli.options import stderr, stdout, tell
 from mnv4serve.cli.progress import progress_bar
-from mnv4serve.errors import MnvError
+from mnv4serve.cli.training import read_config
+from mnv4serve.errors import BadConfig, MnvError
 from mnv4serve.train.ablation import ARMS, Ablation, Plan, ablate
-from mnv4serve.train.config import Start, TrainConfig
+from mnv4serve.train.config import Start
 from mnv4serve.train.curves import draw_arms, require_matplotlib
 from mnv4serve.train.display import ProgressBar
-from mnv4serve.train.distill import label_mixture
+from mnv4serve.train.distill import check_classes, label_mixture
 from mnv4serve.train.run import training_pictures
 from mnv4serve.train.soft_labels import Teacher, load_teacher
 
@@ -42,20 +45,22 @@ def main(  # noqa: PLR0913  # typer reads options off signatures
 ) -> None:
     """Let the teacher answer what the arms need, run them, write the result."""
     require_matplotlib()
-    base = TrainConfig(
-        data=data,
-        out=out,
-        cache=out / "cache",
-        architecture=architecture,
-        epochs=epochs,
-        schedule=((1.0, (resolution,)),),
-        threads=threads,
+    base = read_config(
+        {
+            "data": data,
+            "out": out,
+            "cache": out / "cache",
+            "architecture": architecture,
+            "epochs": epochs,
+            "schedule": ((1.0, (resolution,)),),
+            "threads": threads,
+        }
     )
     catalog = load_catalog(MODELS)
     teaching = _teacher(catalog, teacher)
     begun = _start(catalog, start)
     plan = Plan(base, teaching.name, out / "labels", begun, tuple(range(seeds)))
-    _label(plan, teaching)
+    _label(plan, teaching, [label.id for label in catalog.zoo()[1].labels])
     with ProgressBar(stderr) as bar:
         result = ablate(plan, bar)
     draw_arms(result, out / "ablation.svg")
@@ -69,20 +74,25 @@ def _teacher(catalog: Catalog, name: str) -> Teacher:
     return load_teacher(
         checkpoint.architecture,
         catalog.root / checkpoint.weights.path,
-        catalog.root / variant.batch_norm.path,
+        catalog.root / variant.statistics.path,
         resolution=variant.resolution,
         classes=len(zoo.labels),
     )
 
 
 def _start(catalog: Catalog, name: str) -> Start:
-    checkpoint = catalog.zoo()[1].checkpoint(name)
+    _, zoo = catalog.zoo()
+    known = [entry.name for entry in zoo.checkpoints]
+    if name not in known:
+        raise BadConfig(f"--start: unknown checkpoint {name!r}; there are {', '.join(known)}")
+    checkpoint = zoo.checkpoint(name)
     path = catalog.root / checkpoint.weights.path
     return Start.of(path, name=name, architecture=checkpoint.architecture)
 
 
-def _label(plan: Plan, teacher: Teacher) -> None:
+def _label(plan: Plan, teacher: Teacher, known: Sequence[str]) -> None:
     pictures = training_pictures(plan.base)
+    check_classes(pictures, known)
     with progress_bar("asking the teacher") as advance:
         for arm in ARMS:
             if arm.taught:
@@ -103,4 +113,4 @@ if __name__ == "__main__":
         typer.run(main)
     except MnvError as error:
         tell(str(error), title="error: ", style="bold red")
-        sys.exit(1)
+        sys.exit(WRONG_USAGE if isinstance(error, BadConfig) else FAILED)

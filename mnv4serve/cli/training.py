@@ -10,11 +10,11 @@ from rich.table import Table
 from mnv4serve.catalog import Catalog, Zoo
 from mnv4serve.cli.options import stderr, stdout, tell
 from mnv4serve.cli.progress import progress_bar
-from mnv4serve.errors import BadConfig, TrainError
+from mnv4serve.errors import BadConfig
 from mnv4serve.train.config import RunRecord, Start, TrainConfig
 from mnv4serve.train.curves import check_plot, draw_curves
 from mnv4serve.train.display import ProgressBar
-from mnv4serve.train.distill import label_mixture
+from mnv4serve.train.distill import check_classes, label_mixture
 from mnv4serve.train.export import ExportRecord
 from mnv4serve.train.export import export as export_weights
 from mnv4serve.train.loop import train
@@ -49,7 +49,7 @@ def run_training(
     """Train to the end, then export and plot where that was asked for."""
     if plot is not None:
         check_plot(plot)
-    _finish(_config(settings), export=export, resolutions=resolutions, plot=plot)
+    _finish(read_config(settings), export=export, resolutions=resolutions, plot=plot)
 
 
 def run_distillation(
@@ -68,14 +68,9 @@ def run_distillation(
     shares = [share for _, share in teaching.mixture]
     chosen = {"views": views, "shares": shares, "teacher": teacher.name, "folder": teaching.folder}
     changes = {"distillation": chosen, "label_smoothing": 0.0, "start": _start(teaching)}
-    config = _config({**settings, **changes})
+    config = read_config({**settings, **changes})
     pictures = training_pictures(config)
-    known = tuple(label.id for label in teaching.zoo.labels)
-    if pictures.index.classes != known:
-        raise TrainError(
-            f"the teacher knows {len(known)} classes from {known[0]} to {known[-1]}, "
-            f"{config.data} holds others: train a teacher on it first"
-        )
+    check_classes(pictures, [label.id for label in teaching.zoo.labels])
     with progress_bar("asking the teacher") as advance:
         label_mixture(
             config, pictures, teacher, lambda done, total: advance(teaching.teacher, done, total)
@@ -136,7 +131,8 @@ def _views(name: str) -> ViewSet:
     return VIEW_SETS[name]
 
 
-def _config(settings: Mapping[str, object]) -> TrainConfig:
+def read_config(settings: Mapping[str, object]) -> TrainConfig:
+    """A run's settings; raises BadConfig naming the flag that a wrong one belongs to."""
     try:
         return TrainConfig.model_validate(settings)
     except ValidationError as error:

@@ -129,6 +129,15 @@ class TrainConfig(BaseModel):
             raise ValueError("the shares of the schedule must add up to 1")
         return schedule
 
+    @model_validator(mode="after")
+    def _each_set_in_each_batch(self) -> Self:
+        if self.distillation and not all(self.distillation.counts(self.batch_size)):
+            raise ValueError(
+                f"each set of a mixture needs at least one picture of the {self.batch_size} in a "
+                "batch: give it a larger share"
+            )
+        return self
+
     @property
     def checkpoint(self) -> Path:
         return self.out / f"{self.architecture}.checkpoint.pt"

@@ -152,6 +152,15 @@ def replicas_needed(config: TrainConfig, pictures: int) -> dict[str, int]:
     }
 
 
+def check_classes(pictures: Pictures, known: Sequence[str]) -> None:
+    """Raises TrainError where a teacher tells other classes apart than the folders name."""
+    if pictures.index.classes != tuple(known):
+        raise TrainError(
+            f"the teacher knows {len(known)} classes from {known[0]} to {known[-1]}, the folders "
+            f"are {len(pictures.index.classes)} others: train a teacher on them first"
+        )
+
+
 def label_mixture(
     config: TrainConfig, pictures: Pictures, teacher: Teacher, advance: Advance
 ) -> None:

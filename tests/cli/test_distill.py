@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 Environment = dict[str, str]
+ANY = ("--teacher", "conv_small_035@32")
 
 pytest.importorskip("torch", reason="training needs torch")
 
@@ -84,10 +85,14 @@ def test_student_is_trained_exported_and_described(
 
 
 @pytest.mark.parametrize(
-    ("extra", "sentence"),
+    ("extra", "code", "sentence"),
     [
-        (("--teacher", "conv_small_035@32"), "the teacher knows 3 classes from red to blue"),
-        (("--teacher", "conv_large@999"), "unknown variant 'conv_large@999'"),
+        (("--teacher", "conv_small_035@32"), 1, "the teacher knows 3 classes from red to blue"),
+        (("--teacher", "conv_large@999"), 1, "unknown variant 'conv_large@999'"),
+        ((*ANY, "--mixture", "D1:1,D3:1"), 2, "--mixture: unknown set 'D3'; there are D1, D2"),
+        ((*ANY, "--mixture", "D1:1,D1:1"), 2, "--mixture: a mixture names each set once"),
+        ((*ANY, "--mixture", "D1:-1,D2:1"), 2, "--mixture: Input should be greater than 0"),
+        ((*ANY, "--mixture", "D1:99,D2:1"), 2, "--mixture: each set of a mixture needs at least"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -95,11 +100,12 @@ def test_mistakes_are_one_sentence(
     folder: Path,
     tmp_path: Path,
     extra: tuple[str, ...],
+    code: int,
     sentence: str,
 ) -> None:
-    """A teacher of other classes, and one that does not exist."""
+    """A teacher of other classes, one that does not exist, and mixtures that cannot be."""
     done = distill(environment, folder, tmp_path / "out", *extra)
 
-    assert done.returncode == 1
+    assert done.returncode == code
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
