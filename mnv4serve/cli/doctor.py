@@ -16,8 +16,8 @@ from mnv4serve.domain import BackendName
 from mnv4serve.errors import BackendUnavailable
 from mnv4serve.profiler import cpu_grant
 
-LONGEST_NAME = 34
-"""Of devices, up to which a name is not broken: it is to be copied into a configuration."""
+COPIED = frozenset({"devices", "used by"})
+"""Columns whose names stay whole, to be copied into a configuration."""
 
 
 def register(app: typer.Typer) -> None:
@@ -80,12 +80,9 @@ def judge(found: Availability, named: Sequence[PoolConfig]) -> Diagnosis:
 
 def _table(diagnoses: Sequence[Diagnosis]) -> Table:
     temperatures = heats()
-    names = [name for one in diagnoses for name in (*one.found.devices, *one.pools)]
-    whole = min(max(map(len, names), default=0), LONGEST_NAME)
     table = Table(title="backends")
     for column in ("backend", "runtime", "devices", "precisions", "used by", "why not"):
-        kept = whole if column in {"devices", "used by"} else None
-        table.add_column(column, overflow="fold", min_width=kept)
+        table.add_column(column, no_wrap=column in COPIED)
     for one in diagnoses:
         table.add_row(
             one.found.backend,
@@ -104,7 +101,7 @@ def _hot(device: str, temperatures: Mapping[str, Heat]) -> str:
     if heat is None:
         return device
     slowed = f", at {heat.clock_ratio:.0%} of its clock for heat" if heat.clock_ratio < 1.0 else ""
-    return f"{device} ({heat.celsius:.0f} °C{slowed})"
+    return f"{device}\n({heat.celsius:.0f} °C{slowed})"
 
 
 def _document(diagnoses: Sequence[Diagnosis]) -> dict[str, object]:

@@ -104,10 +104,10 @@ def test_one_backend_can_be_asked_for_by_scripts() -> None:
 
 
 def test_a_hot_card_is_told_with_what_it_costs() -> None:
-    """Its temperature beside its name, and how much of the clock is left; others unchanged."""
+    """Its temperature below its name, and how much of the clock is left; others unchanged."""
     card = {"/dev/apex_0": Heat(61.25, (85.0,)), "/dev/apex_1": Heat(91.0, (85.0, 90.0))}
 
-    assert _hot("edgetpu:/dev/apex_0", card) == "edgetpu:/dev/apex_0 (61 °C)"
+    assert _hot("edgetpu:/dev/apex_0", card) == "edgetpu:/dev/apex_0\n(61 °C)"
     assert _hot("edgetpu:/dev/apex_1", card).endswith("(91 °C, at 25% of its clock for heat)")
     assert _hot("cpu", card) == "cpu"
 
