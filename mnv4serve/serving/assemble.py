@@ -23,6 +23,7 @@ from mnv4serve.router.prior import worthwhile_batches
 from mnv4serve.router.residency import residency_of
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.serving.pool import Pool, Resident
+from mnv4serve.serving.rehearsal import Lent, rehearse
 from mnv4serve.serving.site import Assembled, PoolLike
 from mnv4serve.serving.slot import decoder
 
@@ -41,7 +42,7 @@ def assemble(
     progress: Progress | None = None,
     only: Callable[[Arm], bool] | None = None,
 ) -> Assembled:
-    """Measure the host where it has no profile, load the resident set, warm it up.
+    """Measure the host where it has no profile, load the resident set, rehearse a few requests.
 
     Arms that `only` selects are loaded instead of the resident set, where there are any. A pool
     whose device cannot be used is left out with its reason. Raises ArtifactMissing or
@@ -66,6 +67,8 @@ def assemble(
     decode = decoder(host.zoo.preprocessing, own)
     views = tuple(view for one in opened for view in one.views)
     profiles = tuple(one.profile for one in opened)
+    stand_ins = tuple(_stand_in(one, config, lock) for one in opened)
+    rehearse(Assembled(stand_ins, views, decode, lock), labels=[x.name for x in host.zoo.labels])
     return Assembled(tuple(one.pool for one in opened), views, decode, lock, profiles)
 
 
@@ -94,6 +97,7 @@ class _Opened:
     """One pool, loaded and warm."""
 
     pool: Pool
+    residents: tuple[Resident, ...]
     views: tuple[ArmView, ...]
     profile: Profile
 
@@ -117,7 +121,14 @@ def _open(
     made = _pool(pool.label, residents, profile=profile, config=config, lock=lock)
     thermometers = (thermometer(name, pool.device) for name in pool.backends)
     made.thermometer = next((one for one in thermometers if one is not None), None)
-    return _Opened(made, views, profile)
+    return _Opened(made, tuple(residents), views, profile)
+
+
+def _stand_in(opened: _Opened, config: ServiceConfig, lock: Lock) -> Pool:
+    """A pool that knows what the real one did when it was new, on the same networks."""
+    lent = [Resident(resident.arm, Lent(resident.backend)) for resident in opened.residents]
+    label = opened.pool.routing.device
+    return _pool(label, lent, profile=opened.profile, config=config, lock=lock)
 
 
 def _pool(
