@@ -5,7 +5,9 @@ into ones that choices are made on, so it needs a reason, which the log keeps.
 """
 
 import base64
+import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
@@ -85,10 +87,18 @@ def load_readings(models: Path, zoo: str) -> Mapping[str, Reading]:
 def append_reading(models: Path, zoo: str, reading: Reading) -> None:
     """Put a reading at the end of its zoo's log."""
     path = log_of(models, zoo)
-    line = json.dumps(reading.model_dump(mode="json", exclude_defaults=True))
+    line = json.dumps(reading.model_dump(mode="json", exclude_defaults=True)) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        _append(path, line.encode())
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a line or nothing: half of one would spoil the whole log."""
+    with path.open("ab", buffering=0) as log:
+        before = log.tell()
+        if log.write(line) < len(line):
+            log.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

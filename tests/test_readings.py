@@ -1,11 +1,12 @@
 """The log of held-out pictures keeps every line and is read back whole or not at all."""
 
+import resource
 from pathlib import Path
 
 import pytest
 
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import CatalogError
+from mnv4serve.errors import CatalogError, StorageError
 from mnv4serve.readings import (
     Reading,
     append_reading,
@@ -74,3 +75,20 @@ def test_marks_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
         load_readings(tmp_path, "tiny")
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_does_not_fit_leaves_the_log_readable(tmp_path: Path) -> None:
+    """Half a line on a full disk would make every earlier reading unreadable."""
+    append_reading(tmp_path, "tiny", reading())
+    log = log_of(tmp_path, "tiny")
+    before = log.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+
+    try:
+        with pytest.raises(StorageError, match="cannot be written: "):
+            append_reading(tmp_path, "tiny", reading("b" * 64))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert log.read_bytes() == before

@@ -27,7 +27,11 @@ def reference_model(catalog: Catalog, zoo: Zoo, variant: Variant) -> MobileNetV4
     except ValueError as error:
         raise CatalogError(f"checkpoint {checkpoint.name}: {error}") from error
     weights = _tensors(catalog, checkpoint.weights)
-    load_weights(model, weights, _tensors(catalog, variant.statistics))
+    try:
+        load_weights(model, weights, _tensors(catalog, variant.statistics))
+    except WeightsMismatch as error:
+        message = f"{variant.name} is no {checkpoint.architecture}: {error}"
+        raise WeightsMismatch(message) from error
     return model.eval()
 
 

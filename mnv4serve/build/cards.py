@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mnv4serve.arch.model import create_model, macs, parameter_count
+from mnv4serve.build.files import replace_file
 from mnv4serve.build.findings import Findings, VariantFindings, load_findings
 from mnv4serve.catalog import Catalog, Certified, Checkpoint, Variant, Zoo
-from mnv4serve.errors import CatalogError, StorageError
+from mnv4serve.errors import CatalogError
 from mnv4serve.readings import Reading, load_readings
 from mnv4serve.significance import wilson_interval
 
@@ -49,10 +50,7 @@ class _Subject:
 def write_cards(catalog: Catalog) -> Path:
     """Replace a models folder's README.md."""
     path = catalog.root / CARDS
-    try:
-        path.write_text(render(catalog), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    replace_file(path, render(catalog).encode())
     return path
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mnv4serve.build.files import replace_file
 from mnv4serve.catalog import CATALOG_FILE, Catalog, Checkpoint, Variant
-from mnv4serve.errors import StorageError
 
 HEADER = (
     "# Written by mnv4serve from the weights and what was measured on them; edit nothing by hand.\n"
@@ -14,14 +14,7 @@ HEADER = (
 
 def save_catalog(catalog: Catalog) -> None:
     """Replace the catalog file at once; the old one stays where that fails."""
-    path = catalog.root / CATALOG_FILE
-    partial = path.with_suffix(".part")
-    try:
-        partial.write_text(format_catalog(catalog), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    replace_file(catalog.root / CATALOG_FILE, format_catalog(catalog).encode())
 
 
 def format_catalog(catalog: Catalog) -> str:

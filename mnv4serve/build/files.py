@@ -1,6 +1,8 @@
 """Files below models/ while a release writes them."""
 
 import hashlib
+from contextlib import suppress
+from pathlib import Path
 
 from mnv4serve.catalog import Catalog, File, Variant
 from mnv4serve.errors import CatalogError, StorageError
@@ -15,14 +17,24 @@ def describe(catalog: Catalog, path: str) -> File:
     return File(path=path, sha256=hashlib.sha256(content).hexdigest())
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file at once; where that fails the old one stays as it was."""
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise StorageError(
+            f"{path} cannot be written, the old one is kept: {error.strerror}"
+        ) from error
+
+
 def write_file(catalog: Catalog, path: str, content: bytes) -> File:
     """Put a file below models/ and give back its catalog entry."""
-    target = catalog.root / path
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror}") from error
+    replace_file(catalog.root / path, content)
     return File(path=path, sha256=hashlib.sha256(content).hexdigest())
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mnv4serve.build.confidence import Surprise
+from mnv4serve.build.files import replace_file
 from mnv4serve.domain import BackendName
-from mnv4serve.errors import CatalogError, StorageError
+from mnv4serve.errors import CatalogError
 
 
 class _Frozen(BaseModel):
@@ -74,8 +75,5 @@ def load_findings(models: Path, zoo: str, checkpoint: str) -> Findings:
 
 
 def save_findings(models: Path, zoo: str, checkpoint: str, findings: Findings) -> None:
-    path = findings_path(models, zoo, checkpoint)
-    try:
-        path.write_text(findings.model_dump_json(indent=1, exclude_defaults=True) + "\n", "utf-8")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    text = findings.model_dump_json(indent=1, exclude_defaults=True) + "\n"
+    replace_file(findings_path(models, zoo, checkpoint), text.encode())

@@ -47,6 +47,8 @@ def certify(
     readings and model cards go into the models folder, which has to hold the exported weights.
     """
     chosen = read_resolutions(resolutions) if resolutions else ()
+    if again is not None and not again.strip():
+        raise typer.BadParameter("say the reason, which the log keeps", param_hint="--again")
     settings = configure(config=None, models=models, state_dir=state_dir)
     catalog = load_catalog(settings.models)
     name, _ = catalog.zoo(zoo)

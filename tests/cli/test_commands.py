@@ -179,6 +179,8 @@ def test_a_value_that_can_never_work_is_exit_code_2(
         (("train", "absent", "--out", "x", "--schedule", "all"), "'all' does not look like"),
         (("distill", "absent", "--out", "x", "--teacher", "x", "--mixture", "D1"), "--mixture"),
         (("certify", "nobody", "--data", "x", "--resolutions", "many"), "--resolutions"),
+        (("certify", "nobody", "--data", "x", "--resolutions", "97"), "no multiple of 32"),
+        (("certify", "nobody", "--data", "x", "--again", ""), "say the reason"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(
