@@ -5,6 +5,7 @@ share its memory, and the one that ran last has its weights there.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -35,12 +36,15 @@ from mnv4serve.backends.edgetpu_trial import Trial, tried
 from mnv4serve.backends.flatbuffer import Malformed
 from mnv4serve.backends.litert import Lane, check_ends, interpreter_module, open_interpreter
 from mnv4serve.domain import BackendName, Precision
-from mnv4serve.errors import ArmDown, ArtifactMissing, BackendUnavailable
+from mnv4serve.errors import ArtifactMissing, BackendUnavailable
 
 COMPILED = "model_edgetpu.tflite"
 """Beside the int8 file that it was compiled from."""
 REASON = "uncompiled.txt"
 """Beside it instead, where there was no compiler: why."""
+
+REOPEN_S = 2.0
+"""Between tries to open a device that is gone: each takes a process, and requests wait for it."""
 
 
 def open_edgetpu(artifact: Artifact, *, device: str, slots: int, threads: int) -> Backend:
@@ -99,9 +103,9 @@ class EdgeTpuBackend:
         self._slots = slots
         self._device = _shared(device)
         self._device.use()
-        self._lane: Lane | None = None
         try:
-            self._lane = self._opened()
+            with self._device.turn:
+                self._device.lane(self._path)
         except BaseException:
             self._device.leave()
             raise
@@ -124,29 +128,17 @@ class EdgeTpuBackend:
         """Free the interpreter, and the device after its last model."""
         if self._slots:
             self._slots = 0
-            self._lane = None
             self._device.leave()
 
     def _run(self, picture: NDArray[np.uint8], answer: NDArray[np.float32]) -> None:
         """One picture; after a failure the device is opened anew for the next one."""
-        if self._lane is None:
-            self._device.reopen()
-            self._lane = self._opened()
+        lane = self._device.lane(self._path)
         try:
-            self._lane.run(picture, answer)
+            lane.run(picture, answer)
         except RuntimeError as error:
-            self._lane = None
             reason = diagnose(attached(), self._device.path)
-            raise ArmDown(f"the Edge TPU does not answer: {reason}") from error
-
-    def _opened(self) -> Lane:
-        device = self._device
-        delegates = [device.delegate]
-        return Lane(
-            open_interpreter(
-                self._path, 1, runtime=device.runtime, experimental_delegates=delegates
-            )
-        )
+            self._device.give_up()
+            raise unavailable(f"the Edge TPU does not answer: {reason}") from error
 
 
 def compiled_path(artifact: Artifact) -> Path:
@@ -183,6 +175,8 @@ class _Shared:
         self._find = find
         self._users = 0
         self._claim: Claim | None = None
+        self._lanes: dict[Path, Lane] = {}
+        self._gone, self._again_s = "", 0.0
 
     def use(self) -> None:
         """Claim and open the device for its first model."""
@@ -197,10 +191,32 @@ class _Shared:
             if not self._users:
                 self._close()
 
-    def reopen(self) -> None:
-        """After a failure; the caller has the turn."""
+    def lane(self, path: Path) -> Lane:
+        """A model on the device, which is opened anew after a failure; the caller has the turn.
+
+        Raises BackendUnavailable while the device is gone.
+        """
+        if self.delegate is None:
+            self._reopen()
+        if path not in self._lanes:
+            delegates = [self.delegate]
+            self._lanes[path] = Lane(
+                open_interpreter(path, 1, runtime=self.runtime, experimental_delegates=delegates)
+            )
+        return self._lanes[path]
+
+    def give_up(self) -> None:
+        """Let go of a device that failed, with all its models; the caller has the turn."""
         self._close()
-        self._open()
+
+    def _reopen(self) -> None:
+        if time.monotonic() < self._again_s:
+            raise unavailable(self._gone)
+        try:
+            self._open()
+        except BackendUnavailable as error:
+            self._gone, self._again_s = error.reason, time.monotonic() + REOPEN_S
+            raise
 
     def _open(self) -> None:
         found = self._find()
@@ -226,6 +242,7 @@ class _Shared:
             raise unavailable(diagnose(attached(), path)) from error
 
     def _close(self) -> None:
+        self._lanes.clear()  # which hold the delegate, and it the device
         self.delegate = None
         self.path = ""
         if self._claim:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mnv4serve.backends import Backend, Thermometer
 from mnv4serve.domain import Arm, Picture, Plan, Stages
-from mnv4serve.errors import Busy, DeviceLost, Draining, Expired, Shed
+from mnv4serve.errors import BackendUnavailable, Busy, DeviceLost, Draining, Expired, Shed
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Rules, dispatch, learn, learn_expired
@@ -272,7 +272,7 @@ class Pool:
 def _ran(run: Run, number: int, finished: Finished, now: float) -> Ran | Exception:
     """One job's result, or what it failed with."""
     result = finished.results[number]
-    if isinstance(result, DeviceLost):
+    if isinstance(result, BackendUnavailable):  # lost for good, or until it is plugged in again
         return Lost(str(result))
     if isinstance(result, Exception):
         return result

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,18 +213,38 @@ def test_a_device_held_by_another_process_names_it(built: Artifact, tmp_path: Pa
     EdgeTpuBackend(built, device="edgetpu:0", slots=1).close()
 
 
-def test_an_unplugged_device_is_found_again(fake: Setting, built: Artifact) -> None:
-    """While it is away opening says so; once it is back it opens."""
-    with closing(EdgeTpuBackend(built, device="edgetpu:0", slots=1)) as backend:
-        expected = backend.infer(pictures(1))
+class Unplugged:
+    """A model whose device is no longer there."""
+
+    def run(self, *_: object) -> None:
+        raise RuntimeError("the delegate failed")
+
+
+def test_an_unplugged_device_is_found_again(
+    fake: Setting, built: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is away each request is told at once; once it is back all its models answer."""
+    other = replace(built, path=Path(shutil.copy(built.path, tmp_path / "other.tflite")))
+    shared = edgetpu._Shared("edgetpu:0", survey)
+    monkeypatch.setattr(edgetpu, "_shared", lambda _: shared)
+    first = EdgeTpuBackend(built, device="edgetpu:0", slots=1)
+    second = EdgeTpuBackend(other, device="edgetpu:0", slots=1)
+    with closing(first), closing(second):
+        expected = first.infer(pictures(1))
         fake(devices="")
-        backend._lane = None
-        with pytest.raises(BackendUnavailable, match="no Edge TPU"):
-            backend.infer(pictures(1))
+        monkeypatch.setitem(shared._lanes, built.path, Unplugged())
+        with pytest.raises(BackendUnavailable, match="does not answer: no Edge TPU"):
+            first.infer(pictures(1))
+        with pytest.raises(BackendUnavailable, match="no Edge TPU is attached"):
+            second.infer(pictures(1))
 
         fake(devices=TWO)
+        with pytest.raises(BackendUnavailable, match="no Edge TPU is attached"):
+            first.infer(pictures(1))
+        monkeypatch.setattr(shared, "_again_s", 0.0)
 
-        assert (backend.infer(pictures(1)) == expected).all()
+        assert (first.infer(pictures(1)) == expected).all()
+        assert (second.infer(pictures(1)) == expected).all()
 
 
 def test_a_claim_is_given_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from typing_extensions import override
 
 from mnv4serve.domain import Arm, Call, OnMiss, Outcome, Reply, Served, Terms
-from mnv4serve.errors import ArmDown, BadImage, DeviceLost, Internal, Shed
+from mnv4serve.errors import ArmDown, BackendUnavailable, BadImage, DeviceLost, Internal, Shed
 from mnv4serve.router.jobs import Job
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.policy import Order, Policy, View
@@ -127,6 +127,21 @@ async def test_a_device_that_is_lost_is_left_for_good(slots: int) -> None:
         assert not made.pools[0].up
         assert "start the service again" in made.pools[0].lost
         assert backend.calls == slots
+
+
+async def test_a_device_that_is_unplugged_costs_no_answer() -> None:
+    """Another answers meanwhile; plugged in again, it answers itself."""
+    async with _stand({FAST: {1: 1.0}}, {ELSEWHERE: {1: 30.0}}) as made:
+        backend = made.backends[FAST.id]
+        backend.error = BackendUnavailable("edgetpu", "no Edge TPU is attached")
+
+        unplugged = await made.gateway.classify(call(terms=AMPLE))
+        backend.error = None
+        replugged = await made.gateway.classify(call(terms=AMPLE))
+
+        assert unplugged.plan.arm == ELSEWHERE
+        assert replugged.plan.arm == FAST
+        assert made.pools[0].up
 
 
 class _Together(Priced):
