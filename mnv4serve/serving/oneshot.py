@@ -7,6 +7,7 @@ from functools import partial
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import Call, Reply, Terms, Transport
+from mnv4serve.errors import NoSuchArm
 from mnv4serve.host import Host
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Progress
@@ -25,7 +26,15 @@ def answer_all(
     progress: Progress | None = None,
 ) -> list[Reply]:
     """Classify pictures one after another; raises ServeError as the service would."""
+    _check_variant(host, terms.variant)
     return asyncio.run(_answer_all(host, config, images, terms=terms, progress=progress))
+
+
+def _check_variant(host: Host, name: str | None) -> None:
+    """Before this machine is measured and the others are loaded."""
+    names = [variant.name for variant in host.zoo.variants]
+    if name is not None and name not in names:
+        raise NoSuchArm(f"{host.zoo_name} has no variant {name}; there are {', '.join(names)}")
 
 
 async def _answer_all(
