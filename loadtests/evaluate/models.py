@@ -29,8 +29,6 @@ HOP_MS = 0.15
 """What the decision at dispatch and the hand-over between threads take of a slot."""
 WRITE_MS = 0.02
 """Handing over a reply where there is no transport."""
-ADMISSION = 0.6
-"""Of the loop's time for a request: what it takes until the job is queued."""
 
 
 @dataclass
@@ -89,7 +87,7 @@ class Site:
         before_s = time.thread_time()
         self.run(Contender(OURS), asked)
         request_ms = (time.thread_time() - before_s) * MS_PER_S / asked.requests
-        return Loop(ADMISSION * request_ms, (1.0 - ADMISSION) * request_ms)
+        return Loop.of(request_ms)
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

@@ -18,8 +18,8 @@ from mnv4serve.simulate.hardware import Kind
 from mnv4serve.simulate.tables import load_table, shipped
 
 HOST = "host"
-HOP_MS, REPLY_MS = 0.3, 0.15
-"""Hand-over to a slot and writing of a reply, which profiles do not tell."""
+HOP_MS, REPLY_MS, LOOP_MS = 0.15, 0.15, 0.3
+"""Hand-over to a slot, writing of a reply and the event loop's part, which profiles do not tell."""
 
 _PROFILE = TypeAdapter(Profile)
 
@@ -34,14 +34,20 @@ def load_kinds(profiles: Sequence[str], settings: ServiceConfig) -> tuple[Kind, 
     return tuple(kinds)
 
 
+def measured_here(name: str) -> bool:
+    """Whether a name stands for a host as it was measured, and not for an arm table."""
+    if name == HOST or name in shipped() or Path(name).suffix != ".json":
+        return name == HOST
+    try:
+        return "fingerprint" in json.loads(Path(name).read_bytes())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError):
+        return False
+
+
 def _named(name: str, settings: ServiceConfig) -> list[Kind]:
     if name == HOST:
         return _of_host(settings)
-    if name not in shipped() and Path(name).suffix == ".json":
-        kind = _stored(Path(name), settings)
-        if kind is not None:
-            return [kind]
-    return [load_table(name)]
+    return [_stored(Path(name), settings) if measured_here(name) else load_table(name)]
 
 
 def _of_host(settings: ServiceConfig) -> list[Kind]:
@@ -58,15 +64,10 @@ def _of_host(settings: ServiceConfig) -> list[Kind]:
     return kinds
 
 
-def _stored(file: Path, settings: ServiceConfig) -> Kind | None:
-    """The kind of a profile as the profiler stores it; None where the file is something else."""
+def _stored(file: Path, settings: ServiceConfig) -> Kind:
+    """The kind of a profile as the profiler stores it."""
     try:
-        text = file.read_text(encoding="utf-8")
-        if "fingerprint" not in json.loads(text):
-            return None
-        profile = _PROFILE.validate_json(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError):
-        return None
+        profile = _PROFILE.validate_json(file.read_bytes())
     except ValidationError as error:
         raise ProfileError(f"profile {file} is damaged: measure it again") from error
     _, zoo = load_catalog(settings.models).zoo(settings.zoo)

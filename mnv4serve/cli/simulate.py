@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mnv4serve.cli.kinds import HOST, load_kinds
+from mnv4serve.cli.kinds import HOST, LOOP_MS, load_kinds, measured_here
 from mnv4serve.cli.options import (
     AsJson,
     ConfigFile,
@@ -29,7 +29,7 @@ from mnv4serve.simulate.budgets import parse_budgets
 from mnv4serve.simulate.capacity import Demand, Fleet, Search
 from mnv4serve.simulate.engine import simulate as run
 from mnv4serve.simulate.faults import parse_fault
-from mnv4serve.simulate.hardware import Cluster, Kind
+from mnv4serve.simulate.hardware import Cluster, Kind, Loop
 from mnv4serve.simulate.oracle import upper_bound
 from mnv4serve.simulate.scenario import Scenario, offer, rate_at
 from mnv4serve.simulate.summary import Summary, document, summarise
@@ -93,6 +93,13 @@ def simulate(
         float | None,
         typer.Option(help="Log-normal spread of run times.", show_default="as in the profile"),
     ] = None,
+    loop_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="What the event loop takes for a request, on the cores of the slots.",
+            show_default=f"0; {LOOP_MS:g} for {HOST} and stored profiles",
+        ),
+    ] = None,
     on_miss: Annotated[OnMiss, typer.Option(help="What every request asks for.")] = OnMiss.REFUSE,
     bound: Annotated[
         bool, typer.Option("--bound", help="Also what no policy could exceed.")
@@ -123,7 +130,9 @@ def simulate(
     kinds = _with_costs(load_kinds(profile or [DEFAULT_PROFILE], settings), cost or [])
     if replicas < 1:
         raise BadConfig(f"{replicas} replicas: there must be 1 at least")
-    cluster = Cluster.of(*kinds, replicas=replicas)
+    if loop_ms is None:
+        loop_ms = LOOP_MS if any(map(measured_here, profile or [])) else 0.0
+    cluster = Cluster.of(*kinds, replicas=replicas, loop=Loop.of(loop_ms))
     scenario = Scenario(
         cluster=cluster,
         rate_per_s=rate_at(cluster, load) if rate is None else rate,

@@ -178,8 +178,9 @@ class Search:
         return self._judged(counts, self.demand.scenario)
 
     def _judged(self, counts: tuple[int, ...], scenario: Scenario) -> Fleet:
+        loop = scenario.cluster.nodes[0].loop
         nodes = [
-            Node((kind,))
+            Node((kind,), loop)
             for count, kind in zip(counts, self.kinds, strict=True)
             for _ in range(count)
         ]

@@ -1,17 +1,22 @@
 """What is simulated: kinds of devices with their arms, nodes, clusters, and what they can carry."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 from mnv4serve.domain import Arm, Picture, Timing
+from mnv4serve.errors import BadConfig
 from mnv4serve.router.decode_cost import DecodeCost
 from mnv4serve.router.frontier import Point, frontier
 
 MS_PER_S = 1000.0
 TYPICAL = Picture("JPEG", width=500, height=375, n_bytes=107_000)
 """A photo as the web has them; the picture of every request unless a scenario names others."""
+ADMISSION = 0.6
+"""Of the event loop's time for a request: what it takes until the job is queued."""
 NO_DECODING = DecodeCost(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -91,6 +96,16 @@ class Loop:
     """From the request's last byte until its job is queued or refused."""
     reply_ms: float = 0.0
     """From the slot's end until the reply is handed over."""
+
+    def __post_init__(self) -> None:
+        for value_ms in (self.admit_ms, self.reply_ms):
+            if not 0.0 <= value_ms < math.inf:
+                raise BadConfig(f"an event loop of {value_ms:g} ms a request: it must be 0 or more")
+
+    @classmethod
+    def of(cls, both_ms: float) -> Self:
+        """The usual parts of what it takes for a request."""
+        return cls(ADMISSION * both_ms, (1.0 - ADMISSION) * both_ms)
 
     @property
     def both_ms(self) -> float:

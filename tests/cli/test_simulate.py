@@ -147,6 +147,7 @@ def test_this_machine_can_be_simulated(tiny_environment: dict[str, str]) -> None
         (("--rate", "0"), "a rate of 0"),
         (("--requests", "0"), "0 requests"),
         (("--seed", "-1"), "seed -1"),
+        (("--loop-ms", "-1"), "an event loop of"),
         (("--noise", "7"), "noise 7"),
         (("--replicas", "0"), "0 replicas"),
         (("--policy", "nonsense"), "unknown policy 'nonsense'; there are priced"),
@@ -170,6 +171,24 @@ def test_a_mistake_is_one_sentence_about_usage(arguments: tuple[str, ...], sente
     assert isinstance(found.exception, BadConfig)
     assert found.stdout == ""
     assert sentence in str(found.exception)
+
+
+def test_the_event_loop_takes_its_part_of_a_hosts_cores(
+    tiny_environment: dict[str, str],
+) -> None:
+    """Load 1 is less on a measured host than slots alone would carry, unless told otherwise."""
+    options = (
+        *("--models", tiny_environment["MNV4SERVE_MODELS"]),
+        *("--state-dir", tiny_environment["MNV4SERVE_STATE_DIR"]),
+        *("--requests", "60", "--profile", "host"),
+    )
+
+    rates = [
+        document(*options, *more)["scenario"]["rate_per_s"]
+        for more in ((), ("--loop-ms", "0.3"), ("--loop-ms", "0"), ("--loop-ms", "3"))
+    ]
+
+    assert rates[3] < rates[0] == rates[1] < rates[2]
 
 
 def test_an_absurd_profile_is_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
