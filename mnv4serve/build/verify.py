@@ -119,7 +119,8 @@ def limit(variant: Variant, target: Target) -> float:
     """The largest deviation that an artifact may show."""
     certificate = variant.certificate(target.backend, target.precision)
     if certificate is None:
-        return UNCERTIFIED[target.precision]
+        others = variant.network is not None and target.precision is Precision.FP32
+        return UNCERTIFIED[Precision.FP16 if others else target.precision]  # theirs may hold halves
     return max(MARGIN * certificate.deviation, FLOOR[target.precision])
 
 

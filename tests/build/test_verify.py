@@ -15,7 +15,7 @@ from mnv4serve.backends import Backend, probe
 from mnv4serve.build import build_artifact
 from mnv4serve.build.release import describe
 from mnv4serve.build.verify import UNCERTIFIED, Evidence, check, deviation, enlarge, limit
-from mnv4serve.catalog import Catalog, Variant, Zoo, load_catalog
+from mnv4serve.catalog import Catalog, Network, Variant, Zoo, load_catalog
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMismatch, CatalogError
 
@@ -28,6 +28,14 @@ TARGETS = [
     Target("tiny@64", BackendName.ONNX, Precision.FP32),
     Target("tiny@64", BackendName.ONNX, Precision.INT8),
 ]
+THEIRS = Network(
+    input="image",
+    layout="NCHW",
+    number="float16",
+    output="scores",
+    gives="logits",
+    precision=Precision.FP32,
+)
 SHIPPED = load_catalog(Path(__file__).parents[2] / "models")
 State = dict[str, torch.Tensor]
 
@@ -220,6 +228,17 @@ def test_limit_without_a_certificate(released: Released) -> None:
     variant = released.zoo.variants[0].model_copy(update={"certified": ()})
 
     assert limit(variant, TARGETS[2]) == UNCERTIFIED[Precision.INT8]
+
+
+def test_networks_of_others_may_hold_half_floats(released: Released) -> None:
+    """What counts as full precision then rounds as halves do; other precisions are as ours."""
+    variant = released.zoo.variant("tiny@64").model_copy(
+        update={"certified": (), "network": THEIRS}
+    )
+    target = Target("tiny@64", BackendName.ONNX, Precision.FP32)
+
+    assert limit(variant, target) == UNCERTIFIED[Precision.FP16]
+    assert limit(variant, TARGETS[1]) == UNCERTIFIED[Precision.BF16]
 
 
 def test_limit_is_twice_the_certified_deviation(released: Released) -> None:
