@@ -40,7 +40,9 @@ def assemble(catalog: Catalog, zoo: Zoo, target: Target, folder: Path) -> tuple[
             ask({**task, "task": "wrap", "out": str(files[0])}, subject=source)
         deviation = ask({**task, "task": "prove", "path": str(files[0])}, subject=source)
     except CatalogError as error:
-        raise ArtifactMismatch(f"{target}: {error}") from error
+        said = str(error)
+        named = said.startswith(str(target))
+        raise ArtifactMismatch(said if named else f"{target}: {said}") from error
     return files, float(deviation)
 
 
