@@ -41,6 +41,8 @@ command line, narrowly anywhere else.
 import re
 from typing import Self
 
+from typing_extensions import override
+
 
 class MnvError(Exception):
     """Anything that mnv4serve raises on purpose."""
@@ -222,6 +224,7 @@ class BackendUnavailable(SetupError):
         self.backend = backend
         self.reason = reason
 
+    @override
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         """What pickling makes it from again: not the message alone."""
         return type(self), (self.backend, self.reason)
