@@ -195,16 +195,18 @@ def _spread(processes: list[psutil.Process], seconds: float = 2.0) -> float:
 
 async def test_a_killed_ingress_costs_what_it_had_in_hand(cluster: Declared) -> None:
     """Of two ingress replicas one is killed under load: nothing is lost but what it worked on."""
-    async with load(cluster) as tally:
-        await until(lambda: sum(tally.answers.values()) > 20)
+    async with load(cluster) as http, grpc_load(cluster) as over_grpc:
+        tallies = (http, over_grpc)
+        await until(lambda: all(sum(one.answers.values()) > 20 for one in tallies))
         killed = replicas("ingress")[0]
         killed.send_signal(signal.SIGKILL)
         await asyncio.sleep(3)
-        lost = tally.failed
+        lost = [one.failed for one in tallies]
         await until(lambda: len(replicas("ingress")) == 2)
 
-    assert lost <= CALLERS
-    assert tally.failed == lost, tally
+    assert max(lost) <= CALLERS, tallies
+    assert [one.failed for one in tallies] == lost, tallies
+    assert not any(one.failed_again for one in tallies), tallies
 
 
 async def test_a_rolling_update_fails_no_request_twice(
