@@ -1,7 +1,7 @@
 """From configuration to pools that are loaded, warm and measured."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -22,6 +22,7 @@ from mnv4serve.router.predict import Predictor
 from mnv4serve.router.prior import worthwhile_batches
 from mnv4serve.router.residency import residency_of
 from mnv4serve.router.schedule import Ledger
+from mnv4serve.serving.cores import shares
 from mnv4serve.serving.pool import Pool, Resident
 from mnv4serve.serving.rehearsal import Lent, rehearse
 from mnv4serve.serving.site import Assembled, PoolLike
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 REPLY_MS = 0.15
 """What handing over a reply is taken to cost until it has been observed."""
+CPU = "cpu"
 WARM_UP_RUNS = 3
 
 
@@ -118,7 +120,8 @@ def _open(
     resident = [view.arm for view in views if view.resident]
     wanted = [view.arm for view in views if only and only(view.arm)] or resident
     residents = _load([found for found in candidates if found.arm in wanted], profile, progress)
-    made = _pool(pool.label, residents, profile=profile, config=config, lock=lock)
+    own = shares(slots=profile.slots, threads=profile.threads) if pool.device == CPU else ()
+    made = _pool(pool.label, residents, profile=profile, config=config, lock=lock, cores=own)
     thermometers = (thermometer(name, pool.device) for name in pool.backends)
     made.thermometer = next((one for one in thermometers if one is not None), None)
     return _Opened(made, tuple(residents), views, profile)
@@ -138,6 +141,7 @@ def _pool(
     profile: Profile,
     config: ServiceConfig,
     lock: Lock,
+    cores: Sequence[Collection[int]] = (),
 ) -> Pool:
     predictor = Predictor(timings=profile.timings, decode=profile.decode, reply_ms=REPLY_MS)
     arms = tuple(resident.arm for resident in residents)
@@ -149,7 +153,7 @@ def _pool(
     )
     routing = planner.Pool(device, arms, predictor, ledger, policy)
     rules = Rules(config.on_time_target, config.late_limit_ms)
-    return Pool(routing, residents=residents, rules=rules, lock=lock)
+    return Pool(routing, residents=residents, rules=rules, lock=lock, cores=cores)
 
 
 def watch(metrics: Metrics, pool: PoolLike) -> None:

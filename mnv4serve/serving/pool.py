@@ -6,7 +6,7 @@ one; `lock` guards what both touch and is held for microseconds.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -77,6 +77,7 @@ class Pool:
         rules: Rules,
         lock: Lock,
         stuck_ms: float = STUCK_MS,
+        cores: Sequence[Collection[int]] = (),
     ) -> None:
         self.routing = routing
         self.up = True
@@ -87,6 +88,7 @@ class Pool:
         self._rules = rules
         self._lock = lock
         self._stuck_ms = stuck_ms
+        self._cores = cores
         self._stuck: set[int] = set()
         """Runs whose requests were given up."""
         self._entries: dict[int, _Entry] = {}
@@ -107,9 +109,10 @@ class Pool:
     def start(self, decode: Decode) -> None:
         """Start the slots' threads; only on the running event loop."""
         self._loop = asyncio.get_running_loop()
+        slots = self.routing.ledger.slots
         self._slots = [
-            Slot(index, decode=decode, report=self._finish)
-            for index in range(self.routing.ledger.slots)
+            Slot(index, decode=decode, report=self._finish, cores=cores)
+            for index, cores in zip(range(slots), self._cores or [()] * slots, strict=True)
         ]
         self._watch()
 

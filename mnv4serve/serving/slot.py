@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -13,6 +13,7 @@ from mnv4serve.backends import Backend
 from mnv4serve.catalog import Preprocessing
 from mnv4serve.domain import Arm, Picture
 from mnv4serve.images import decode
+from mnv4serve.serving.cores import stay_on
 from mnv4serve.serving.timeslice import lengthen_timeslice
 
 MS_PER_S = 1000.0
@@ -66,11 +67,19 @@ class Slot:
     """A worker thread fed through a queue; `report` is called on it after each run.
 
     What `report` submits next is run without a trip through the event loop, during which the
-    slot's core would be idle.
+    slot's core would be idle. Its thread stays on its `cores`, where there are any.
     """
 
-    def __init__(self, index: int, *, decode: Decode, report: Callable[[Finished], None]) -> None:
+    def __init__(
+        self,
+        index: int,
+        *,
+        decode: Decode,
+        report: Callable[[Finished], None],
+        cores: Collection[int] = (),
+    ) -> None:
         self.index = index
+        self._cores = cores
         self._decode = decode
         self._report = report
         self._inbox: SimpleQueue[Work | None] = SimpleQueue()
@@ -89,6 +98,8 @@ class Slot:
 
     def _run(self) -> None:
         lengthen_timeslice()
+        if self._cores:
+            stay_on(self._cores)
         while (work := self._inbox.get()) is not None:
             self._report(self._execute(work))
 
