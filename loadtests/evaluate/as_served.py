@@ -67,8 +67,13 @@ def measure(work: Work, *, slots: int) -> Served:
 
 
 def _run(work: Work, slot: int) -> list[_Sample]:
-    order = [(a, p) for a in range(len(work.arms)) for p in range(len(work.photos))] * ROUNDS
-    random.Random(slot).shuffle(order)
+    """Arm by arm, as few of them serve at a time; photos come as they like."""
+    chance = random.Random(slot)
+    order = []
+    for arm in chance.sample(range(len(work.arms)), len(work.arms)):
+        photos = list(range(len(work.photos))) * ROUNDS
+        chance.shuffle(photos)
+        order += [(arm, photo) for photo in photos]
     return list(_samples(work, order, slot))
 
 
