@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="building needs torch")
 
+from mnv4serve import host
 from mnv4serve.backends import cuda, cuda_device, open_backend
 from mnv4serve.backends.cuda_buckets import BUCKETS
 from mnv4serve.backends.cuda_device import Facts, Gpu
@@ -17,6 +18,8 @@ from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import BackendUnavailable
 from mnv4serve.host import Host, profiled, survey
+from mnv4serve.profiler import Profile, Progress
+from mnv4serve.profiler.apart import Work
 from tests.backends.cuda_double import Processor
 
 P40 = Gpu("Tesla P40", (6, 1), 24 << 30)
@@ -30,7 +33,13 @@ def site(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cuda_device, "facts", lambda: PASCAL)
     monkeypatch.setattr(cuda, "facts", lambda: PASCAL)
     monkeypatch.setattr(cuda, "CudaRuntime", lambda _number, _cache: Processor())
+    monkeypatch.setattr(host, "apart", here)  # another process would look for a real GPU
     return survey(ServiceConfig(models=tiny_models, state_dir=tmp_path, pools=(POOL,)))
+
+
+def here(work: Work, *, progress: Progress) -> Profile:
+    """Measure in this process."""
+    return work(progress=progress)
 
 
 def test_a_gpu_pool_is_built_proven_measured_and_answers(site: Host) -> None:
