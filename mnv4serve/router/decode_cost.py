@@ -65,7 +65,7 @@ class Decoding:
 
     def __init__(self, cost: DecodeCost) -> None:
         self._cost = cost
-        self._drift: dict[tuple[str, int], Drift] = {}
+        self._drift: dict[_Way, Drift] = {}
         self._picture: Picture | None = None
         self._profiled: dict[int, tuple[float, _Way]] = {}
 
