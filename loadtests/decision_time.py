@@ -17,10 +17,11 @@ from loadtests.flags import command_line, count
 from loadtests.report import console
 from mnv4serve.domain import Arm, BackendName, OnMiss, Picture, Precision, Terms, Timing
 from mnv4serve.router.decode_cost import DecodeCost
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Pool, Rules, admit, arrived, dispatch, learn
 from mnv4serve.router.policies.priced import Priced
-from mnv4serve.router.predict import Predictor, Spent
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.refusal import Refusal
 from mnv4serve.router.schedule import Ledger
 
@@ -70,7 +71,7 @@ def teach(pool: Pool, generator: random.Random) -> None:
         )
         learn(pool, run, Spent(decode_ms, service_ms, decode_ms + service_ms + 0.1), now_ms=0.0)
         pool.predictor.observe_wait(
-            expected_ms=5.0, actual_ms=5.0 * generator.lognormvariate(0.0, 0.3)
+            expected_ms=5.0, actual_ms=5.0 * generator.lognormvariate(0.0, 0.3), budget_ms=30.0
         )
 
 

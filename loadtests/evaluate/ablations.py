@@ -7,12 +7,13 @@ from typing import cast
 
 from typing_extensions import override
 
+from mnv4serve.router.estimate import Estimate, Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.market import Market
 from mnv4serve.router.policies.heads import alone, bid_of
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.policy import Bid, Candidate, Order, Policy, View, fastest
-from mnv4serve.router.predict import Estimate, Predictor, Spent
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 
 

@@ -7,12 +7,12 @@ from typing_extensions import override
 
 from loadtests.evaluate.ablations import Around
 from mnv4serve.domain import Arm
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import MakePolicy
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.policy import Bid, Candidate, Order, Policy, View
-from mnv4serve.router.predict import Spent
 from mnv4serve.simulate.devices import Device
 from mnv4serve.simulate.engine import Simulation
 from mnv4serve.simulate.scenario import Offered, Scenario

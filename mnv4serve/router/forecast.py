@@ -8,6 +8,7 @@ come in bursts, a moment inside one and a moment after it differ by orders of ma
 import math
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 
 HORIZONS = tuple(2.0**power for power in range(-1, 7))
 """In units of the fastest arm's slot time."""
@@ -29,7 +30,7 @@ _OPEN_MOMENTS = 256
 class Outlook:
     """Arrivals expected after a moment, by how soon."""
 
-    __slots__ = ("_arriving", "_blocked", "_due", "_horizons", "_rate", "_spread")
+    __slots__ = ("_arriving", "_blocked", "_due", "_held", "_horizons", "_rate", "_spread")
 
     def __init__(
         self,
@@ -39,15 +40,16 @@ class Outlook:
         spread: list[float],
         rate: float,
         budgets: list[float],
-        needed_ms: float,
+        slacks: list[tuple[float, float]],
     ) -> None:
+        """`slacks` holds, for each budget, what it can wait and how often others take as long."""
         self._horizons = horizons
         self._rate = rate
         self._arriving = arriving
         self._spread = spread
-        slacks = [max(0.0, budget - needed_ms) for budget in budgets]
-        self._due = [self._mean(x, budgets) for x in horizons]
-        self._blocked = [self._mean(x, slacks) for x in horizons]
+        self._due = [self._mean(x, [(budget, 1.0) for budget in budgets]) for x in horizons]
+        self._blocked = [self._mean(x, [(slack, 1.0) for slack, _ in slacks]) for x in horizons]
+        self._held = [self._mean(x, slacks) for x in horizons]
 
     def within(self, duration_ms: float) -> float:
         """How many will have arrived."""
@@ -65,13 +67,17 @@ class Outlook:
         """How many will be late if no slot is free until then."""
         return self._at(self._blocked, duration_ms)
 
-    def _mean(self, duration_ms: float, leads: list[float]) -> float:
-        """Arrivals that come at least their lead before the end of the time."""
+    def held(self, duration_ms: float) -> float:
+        """How many will be late if one slot is taken until then and the others as usual."""
+        return self._at(self._held, duration_ms)
+
+    def _mean(self, duration_ms: float, leads: list[tuple[float, float]]) -> float:
+        """Arrivals that come at least their lead before the end of the time, each with a weight."""
         total = 0.0
-        for lead in leads:
+        for lead, weight in leads:
             if lead >= duration_ms:
                 break
-            total += self._at(self._arriving, duration_ms - lead)
+            total += weight * self._at(self._arriving, duration_ms - lead)
         return total / len(leads)
 
     def _at(self, counts: list[float], duration_ms: float) -> float:
@@ -112,8 +118,9 @@ class _Situation:
 class Forecast:
     """Arrivals at one pool: their rate, their budgets and how they cluster."""
 
-    def __init__(self, fastest_ms: float) -> None:
+    def __init__(self, fastest_ms: float, others_taken: Callable[[float], float]) -> None:
         self._fastest_ms = fastest_ms
+        self._others_taken = others_taken
         self._horizons = tuple(fastest_ms * horizon for horizon in HORIZONS)
         self._ages_ms = tuple(fastest_ms * age for age in _AGES)
         self._situations = [_Situation() for _ in (*_AGES, math.inf)]
@@ -172,6 +179,7 @@ class Forecast:
     def _outlook(self, situation: _Situation) -> Outlook:
         belief = situation.seen / (situation.seen + _BELIEF)
         rate = self.rate
+        slacks = [max(0.0, budget - self.needed_ms) for budget in self._budgets]
         steady = [(1.0 - belief) * rate * horizon_ms for horizon_ms in self._horizons]
         return Outlook(
             self._horizons,
@@ -179,7 +187,7 @@ class Forecast:
             spread=_mixed(situation.variances, belief, steady),
             rate=rate,
             budgets=self._budgets,
-            needed_ms=self.needed_ms,
+            slacks=[(slack, self._others_taken(slack)) for slack in slacks],
         )
 
     def _refresh(self) -> None:

@@ -3,7 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mnv4serve.domain import Arm
+from mnv4serve.domain import Arm, Timing
+from mnv4serve.router.prior import worthwhile_batches
+
+FAR = 2.0
+"""Times as fast: what is learnt of single arms while serving does not turn that round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,31 @@ def resident_set(
             chosen.append(arm)
             free_bytes -= sizes[arm.id]
     return tuple(chosen)
+
+
+def contenders(arms: Sequence[Arm], timings: Mapping[str, Mapping[int, Timing]]) -> tuple[Arm, ...]:
+    """The arms that may ever be the best choice where nothing is pinned, in their order.
+
+    Left out are those beside which another, at least as accurate on a picture no larger, is far
+    faster at whatever was measured of both: they would only make every decision take longer.
+    """
+    sizes = (1, *worthwhile_batches(timings))
+    durations_ms = {
+        arm.id: [timings[arm.id][n].p50_ms for n in sizes if n in timings[arm.id]] for arm in arms
+    }
+    return tuple(
+        arm for arm in arms if not any(_outclasses(one, arm, durations_ms) for one in arms)
+    )
+
+
+def _outclasses(one: Arm, other: Arm, durations_ms: Mapping[str, Sequence[float]]) -> bool:
+    if one.accuracy is None or other.accuracy is None or one.tied_to:
+        return False
+    mine, theirs = durations_ms[one.id], durations_ms[other.id]
+    faster = len(mine) >= len(theirs) and all(
+        own_ms * FAR <= ms for own_ms, ms in zip(mine, theirs, strict=False)
+    )
+    return faster and one.accuracy >= other.accuracy and one.resolution <= other.resolution
 
 
 def _known(points: Iterable[Point]) -> list[tuple[float, float, Point]]:

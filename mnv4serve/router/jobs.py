@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mnv4serve.domain import Arm, Picture, Plan, Terms
-from mnv4serve.router.predict import Estimate
+from mnv4serve.router.estimate import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Job:
     least_ms: float
     """How long the fastest of `arms` would."""
     tier: int = 0
-    """0: likely on time. 1: degraded, behind all work that is not."""
+    """0: in the order of deadlines. 1: degraded, behind all work that is not."""
     margin_ms: float = 0.0
     """What has to be left between its expected end on the fastest arm and the deadline."""
     scatter_ms: float = 0.0

@@ -4,7 +4,7 @@ import itertools
 import math
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 SHORT = 64
 LONG = 512
@@ -15,6 +15,8 @@ _BINS = ((1, 0.975), (1, 0.925), (3, 0.825), (5, 0.625), (5, 0.375), (5, 0.125))
 """Weight in twentieths and midpoint of the bins that stand for a distribution, finer in the
 tail. Whole numbers keep sums exact, so that a probability compares with its target exactly."""
 _WEIGHTS = sum(weight for weight, _ in _BINS)
+_REPLIES = ((0.7, 0.5), (0.2, 0.8), (0.1, 0.95))
+"""Weight and quantile of the replies that stand for all."""
 _FIRST = 8
 """Durations that count as much as what was assumed before any was seen."""
 _LARGEST_STEP = 4.0
@@ -99,6 +101,40 @@ class Recent:
                 for weight, middle in _BINS
             )
         return self._points
+
+
+class Replies:
+    """What recent replies took, as three durations that stand for their distribution.
+
+    Most are short; a few wait for the loop or for a core, and how many do is what matters.
+    """
+
+    __slots__ = ("_points", "_recent", "least_ms", "most_ms", "usual_ms")
+
+    def __init__(self, reply_ms: float) -> None:
+        self._recent = _Window([reply_ms] * SHORT)
+        self._draw()
+
+    def add(self, reply_ms: float) -> None:
+        self._recent.add(max(0.0, reply_ms))
+        self._draw()
+
+    def mean(self, probability: Callable[[float], float]) -> float:
+        """Of a probability that falls with the reply's duration."""
+        worst = probability(self.most_ms)
+        if worst >= 1.0:
+            return worst
+        (first, short_ms), (second, long_ms), (third, _) = self._points
+        best = probability(short_ms)
+        if best <= 0.0:
+            return 0.0
+        return first * best + second * probability(long_ms) + third * worst
+
+    def _draw(self) -> None:
+        ordered = self._recent.ordered
+        self._points = tuple((weight, ordered[int(place * SHORT)]) for weight, place in _REPLIES)
+        self.least_ms, self.most_ms = self._points[0][1], self._points[-1][1]
+        self.usual_ms = ordered[SHORT // 2]
 
 
 class Drift:

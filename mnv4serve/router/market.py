@@ -2,8 +2,9 @@
 
 There is nothing to set. Each request can have a share of the slots' time until it is due, and of
 what is left in the long run once the backlog is as large as budgets allow; the price of time is
-what the smallest of these shares makes of it. A run that holds the last free slot costs more than
-its time: requests that cannot wait for its end are lost meanwhile.
+what the smallest of these shares makes of it. A run costs more than its time where requests that
+cannot wait for its end are lost meanwhile: as long as no other slot is free for certain, and then
+as often as the others are usually taken.
 """
 
 import math
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 from mnv4serve.router.forecast import Forecast, Outlook
 from mnv4serve.router.jobs import Job, Request
+from mnv4serve.router.occupancy import Occupancy
 from mnv4serve.router.policy import View
 from mnv4serve.router.price import Curve
 
@@ -36,6 +38,12 @@ class Market:
         self._outlook: Outlook | None = None
         self._next_free_ms = 0.0
         self._needed_ms = 0.0
+        self._occupancy: Occupancy | None = None
+
+    def ran(self, duration_ms: float, now_ms: float) -> None:
+        """Take note of a run that has ended."""
+        if self._occupancy is not None:
+            self._occupancy.ran(duration_ms, now_ms)
 
     def arrived(self, request: Request, now_ms: float) -> None:
         """Take note of demand."""
@@ -48,7 +56,8 @@ class Market:
         if curve is None:
             return
         if self._forecast is None:
-            self._forecast = Forecast(curve.fastest_ms)
+            self._occupancy = Occupancy(view.ledger.slots)
+            self._forecast = Forecast(curve.fastest_ms, self._occupancy.others_taken)
         self._forecast.needed_ms = self._needed_ms
         busy = [run.remaining_ms(view.now_ms) for run in view.ledger.running]
         spare_slot = len(busy) < view.ledger.slots - 1
@@ -66,7 +75,9 @@ class Market:
         """Accuracy that others lose by a run of this length that starts now."""
         if self._outlook is None or self._curve is None:
             return self.price * slot_ms
-        blocked = self._outlook.blocked(min(slot_ms, self._next_free_ms))
+        until_ms = min(slot_ms, self._next_free_ms)
+        blocked = self._outlook.blocked(until_ms)
+        blocked += self._outlook.held(slot_ms) - self._outlook.held(until_ms)
         return self.price * slot_ms + self._curve.fastest_accuracy * blocked
 
     def _lasting_share_ms(

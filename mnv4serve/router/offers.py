@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnv4serve.domain import Arm, OnMiss, Reason
+from mnv4serve.domain import Arm, OnMiss, Reason, Terms
+from mnv4serve.router.estimate import Estimate
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.policy import (
     Bid,
@@ -14,7 +15,7 @@ from mnv4serve.router.policy import (
     fastest,
     plan_of,
 )
-from mnv4serve.router.predict import Estimate, Predictor
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.refusal import Outlook, round_up
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.router.spread import Rival, spread
@@ -33,6 +34,13 @@ class Pool:
     predictor: Predictor
     ledger: Ledger
     policy: Policy
+    contenders: tuple[Arm, ...] = ()
+    """Of the resident set, those that requests without pins may get; empty: all."""
+
+    def considered(self, terms: Terms) -> tuple[Arm, ...]:
+        """The arms among which a request's terms may choose."""
+        pinned = terms.variant is not None or terms.backend is not None
+        return self.arms if pinned else self.contenders or self.arms
 
     def view(self, now_ms: float, rules: "Rules") -> View:
         """What its policy may look at."""
@@ -64,7 +72,7 @@ class Offers:
         self._offers = [offer for offer in offers if offer.runs]
 
     def best(self, reason: Reason) -> Job | None:
-        """Where the request is worth most, as likely on time; None where no pool wants it so."""
+        """Where the request is worth most, promised or tried; None where no pool wants it so."""
         bids = [(offer.bid(), offer) for offer in self._offers]
         made = [(bid, offer) for bid, offer in bids if bid is not None]
         if not made:
@@ -72,6 +80,8 @@ class Offers:
         best, _ = max(made, key=lambda one: (one[0].value, -one[0].candidate.estimate.total_ms))
         offered = [(bid.candidate, offer) for bid, offer in made]
         candidate, offer = _apart(offered, best.candidate)
+        if not best.likely:
+            return offer.job(candidate, Reason.DEGRADED)
         return offer.job(candidate, offer.reason(candidate, reason))
 
     def degraded(self) -> Job | None:
@@ -80,7 +90,7 @@ class Offers:
         if not late:
             return None
         candidate, offer = _apart(late, fastest([candidate for candidate, _ in late]))
-        return offer.job(candidate, Reason.DEGRADED)
+        return offer.job(candidate, Reason.DEGRADED, tier=1)
 
     def outlook(self) -> Outlook:
         """The best that any pool can say."""
@@ -147,7 +157,7 @@ class _Offer:
         )
         return Reason.PRICED_DOWN if passed_over else reason
 
-    def job(self, candidate: Candidate, reason: Reason) -> Job:
+    def job(self, candidate: Candidate, reason: Reason, *, tier: int = 0) -> Job:
         plan = plan_of(candidate, reason)
         terms = self._request.terms
         late_ms = self._rules.late_limit_ms if terms.on_miss is OnMiss.DEGRADE else 0.0
@@ -169,7 +179,7 @@ class _Offer:
             arms=self._arms,
             expected_ms=candidate.estimate.slot_ms - candidate.estimate.switch_ms,
             least_ms=least_ms,
-            tier=1 if reason is Reason.DEGRADED else 0,
+            tier=tier,
             margin_ms=margin_ms,
             scatter_ms=max(0.0, margin_ms - alone.reply_ms),
         )

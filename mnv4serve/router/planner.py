@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from mnv4serve.domain import Arm, OnMiss, Plan, Reason
 from mnv4serve.router.eligible import eligible
+from mnv4serve.router.estimate import Estimate, Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.offers import Offers, Pool, Rules
 from mnv4serve.router.policy import Candidate, Order, View, plan_of
-from mnv4serve.router.predict import Estimate, Spent
 from mnv4serve.router.refusal import Refusal, RefusalKind, refuse
 
 __all__ = [
@@ -48,7 +48,9 @@ def admit(
 
     Changes nothing, so that a plan can be asked for without being carried out.
     """
-    allowed = eligible([arm for pool in pools for arm in pool.arms], request.terms, down=down)
+    terms = request.terms
+    considered = [arm for pool in pools for arm in pool.considered(terms)]
+    allowed = eligible(considered, terms, down=down)
     if isinstance(allowed, Refusal):
         return allowed
     offers = Offers(pools, allowed.arms, request, now_ms=now_ms, rules=rules)
@@ -101,16 +103,25 @@ def learn(pool: Pool, run: Run, spent: Spent, *, now_ms: float) -> None:
     """Teach the pool's predictor and policy what became of a run."""
     pool.predictor.observe(run.arm, [job.picture for job in run.jobs], run.estimate, spent)
     for job, plan in zip(run.jobs, run.plans, strict=True):
-        if job.plan.reason is not Reason.DEGRADED:
-            pool.predictor.observe_wait(expected_ms=job.plan.wait_ms, actual_ms=plan.wait_ms)
+        if _in_order(job):
+            pool.predictor.observe_wait(
+                expected_ms=job.plan.wait_ms, actual_ms=plan.wait_ms, budget_ms=job.terms.budget_ms
+            )
     pool.policy.observe_run(run, spent, now_ms=now_ms)
 
 
 def learn_expired(pool: Pool, job: Job, *, now_ms: float) -> None:
     """Teach the pool's predictor that a job gave up waiting."""
     waited_ms = now_ms - job.arrived_ms
-    if job.plan.reason is not Reason.DEGRADED and waited_ms > job.plan.wait_ms:
-        pool.predictor.observe_wait(expected_ms=job.plan.wait_ms, actual_ms=waited_ms)
+    if _in_order(job) and waited_ms > job.plan.wait_ms:
+        pool.predictor.observe_wait(
+            expected_ms=job.plan.wait_ms, actual_ms=waited_ms, budget_ms=job.terms.budget_ms
+        )
+
+
+def _in_order(job: Job) -> bool:
+    """Whether its wait was foretold at its deadline's place, not behind all other work."""
+    return job.tier == 0 or job.plan.reason is not Reason.DEGRADED
 
 
 def _give_up(pool: Pool, job: Job) -> bool:

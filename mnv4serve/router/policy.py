@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from mnv4serve.domain import Arm, Plan, Reason
+from mnv4serve.router.estimate import Estimate, Spent
 from mnv4serve.router.jobs import Job, Request, Run
-from mnv4serve.router.predict import Estimate, Predictor, Spent
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 
 
@@ -77,6 +78,8 @@ class Bid:
     candidate: Candidate
     value: float
     """What serving the request there is worth; compared with the bids of other pools."""
+    likely: bool = True
+    """Whether to promise it; otherwise it is worth a try."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,69 +6,23 @@ Learns from finished runs of one pool; knows no clock and measures nothing.
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from mnv4serve.domain import Arm, Picture, Timing
 from mnv4serve.router.decode_cost import DecodeCost, Decoding
-from mnv4serve.router.learning import Drift, Recent, RunningQuantile
+from mnv4serve.router.estimate import Estimate, Spent
+from mnv4serve.router.learning import Drift, Recent, Replies, RunningQuantile
 from mnv4serve.router.prior import JITTER_MS, prior_ratios, worthwhile_batches
 
 PATIENCE = 64
 """Refusals without a run in between after which what was learnt begins to fade."""
+COLD_MS = 0.15
+"""Added to both sides of ratios of service times: where caches are shared with others, an arm of a
+tenth of a millisecond takes twice as long and one of two milliseconds a little longer, and neither
+may make a picture's decoding look slow."""
+TIGHT = 8.0
+"""Usual runs up to which a budget is tight: its requests are hardly overtaken while they wait, and
+how wrong their waits are is remembered apart."""
 _TOLERANCE = 0.02
-
-
-class Estimate(NamedTuple):
-    """The expected latency of one arm for one picture, stage by stage.
-
-    A tuple, like every value that a single decision makes dozens of.
-    """
-
-    wait_ms: float
-    decode_ms: float
-    service_ms: float
-    hop_ms: float
-    """From dispatch to the slot and back."""
-    reply_ms: float
-    away_ms: float = 0.0
-    """The part of the hop for which the slot is free: the way to another process."""
-    switch_ms: float = 0.0
-    """The part of the service that brings the arm's weights to the device."""
-
-    @property
-    def slot_ms(self) -> float:
-        """How long a slot is taken."""
-        return self.decode_ms + self.service_ms + self.hop_ms - self.away_ms
-
-    @property
-    def run_ms(self) -> float:
-        """From dispatch until the answer is ready to be handed over."""
-        return self.decode_ms + self.service_ms + self.hop_ms
-
-    @property
-    def total_ms(self) -> float:
-        """From arrival until the reply is written."""
-        return self.wait_ms + self.decode_ms + self.service_ms + self.hop_ms + self.reply_ms
-
-    def after(self, wait_ms: float) -> "Estimate":
-        """The same run after another wait."""
-        return self if wait_ms == self.wait_ms else Estimate(wait_ms, *self[1:])
-
-    def settled(self) -> "Estimate":
-        """The same run where the arm's weights are on the device already."""
-        return self._replace(service_ms=self.service_ms - self.switch_ms, switch_ms=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What a run really took, from dispatch on."""
-
-    decode_ms: float
-    """All its pictures together."""
-    service_ms: float
-    run_ms: float
-    """Until the answers were ready to be handed over."""
 
 
 class Predictor:
@@ -95,7 +49,7 @@ class Predictor:
         self.batch_sizes = worthwhile_batches(timings)
         """Larger than one, at which some arm was measured to take less time for each picture."""
         self._decoding = Decoding(decode)
-        self._reply = RunningQuantile(reply_ms, share=0.9)
+        self._replies = Replies(reply_ms)
         self._hop = RunningQuantile(hop_ms, share=0.5)
         self._away = 1.0 if far else 0.0
         self._slowdown = Drift(gain=0.1)
@@ -103,7 +57,9 @@ class Predictor:
         self._switch_drift = Drift(gain=0.1)
         prior = prior_ratios(timings)
         self._runs = Recent(prior)
-        self._waits = Recent(prior)
+        self._tight_waits, self._waits = Recent(prior), Recent(prior)
+        shortest_ms = min(self._alone_ms.values(), default=0.0)
+        self._usual_run = RunningQuantile(shortest_ms + JITTER_MS, share=0.5)
         self._refused_in_a_row = 0
         self._alone: tuple[Sequence[Arm], Picture, list[Estimate]] | None = None
 
@@ -119,8 +75,8 @@ class Predictor:
 
     @property
     def reply_ms(self) -> float:
-        """What nine of ten replies take at most from the slot's end to the last byte written."""
-        return self._reply.value_ms
+        """What half of the replies take at most from the slot's end to the last byte written."""
+        return self._replies.usual_ms
 
     def expect(
         self,
@@ -139,10 +95,10 @@ class Predictor:
         slowdown = self._slowdown.factor
         decode_ms = self._decoding.expect_ms(picture, arm.resolution, slowdown=slowdown)
         profiled_ms = self._alone_ms[arm_id] if batch == 1 else self._profiled_ms(arm_id, batch)
-        service_ms = profiled_ms * slowdown * self._arm_drift[arm_id].factor
+        service_ms = _slowed(profiled_ms, slowdown * self._arm_drift[arm_id].factor)
         switch_ms *= self._switch_drift.factor
         service_ms += switch_ms
-        hop_ms, reply_ms = self._hop.value_ms, self._reply.value_ms
+        hop_ms, reply_ms = self._hop.value_ms, self._replies.usual_ms
         away_ms = self._away * hop_ms
         return Estimate(wait_ms, decode_ms, service_ms, hop_ms, reply_ms, away_ms, switch_ms)
 
@@ -163,12 +119,7 @@ class Predictor:
 
     def on_time_probability(self, estimate: Estimate, remaining_ms: float) -> float:
         """The share of comparable runs that would be answered within the remaining time."""
-        left_ms = remaining_ms - estimate.reply_ms + JITTER_MS
-        run_ms = estimate.run_ms + JITTER_MS
-        if estimate.wait_ms <= 0.0:
-            return self._runs.share_up_to(left_ms / run_ms)
-        wait_ms = (estimate.wait_ms + JITTER_MS) / run_ms
-        return self._runs.share_after(self._waits, wait_ms, (left_ms + JITTER_MS) / run_ms)
+        return self._within(estimate, remaining_ms, self._waits_of(remaining_ms))
 
     def squeezed_probability(self, estimate: Estimate, remaining_ms: float) -> float:
         """The same where the wait is that of runs like this one, each as long as it takes.
@@ -179,23 +130,27 @@ class Predictor:
         """
         run_ms = estimate.run_ms + JITTER_MS
         whole_ms = estimate.wait_ms + run_ms
-        over = (remaining_ms - estimate.reply_ms + JITTER_MS) / whole_ms - 1.0
         ahead = max(1.0, estimate.wait_ms / estimate.run_ms)
         scatter_ms = math.sqrt(run_ms * run_ms + estimate.wait_ms * estimate.wait_ms / ahead)
-        return self._runs.share_up_to(1.0 + over * whole_ms / scatter_ms)
+        over_ms = remaining_ms + JITTER_MS - whole_ms
+        return self._replies.mean(
+            lambda reply_ms: self._runs.share_up_to(1.0 + (over_ms - reply_ms) / scatter_ms)
+        )
 
     def required_ms(self, estimate: Estimate, target: float) -> float:
-        """The smallest remaining time that reaches the target; behind a wait, to two percent."""
-        base_ms = self._run_within_ms(estimate, target) + estimate.reply_ms
-        if estimate.wait_ms <= 0.0:
-            return base_ms
-        (_, longest), *_, (_, shortest) = self._waits.points()
-        wait_ms = estimate.wait_ms + JITTER_MS
-        too_small = base_ms + wait_ms * shortest - JITTER_MS
-        enough = base_ms + wait_ms * longest - JITTER_MS
+        """The smallest remaining time that reaches the target, tight or not, to two percent."""
+        either = (self._tight_waits, self._waits) if estimate.wait_ms > 0.0 else (self._waits,)
+        run_ms = self._run_within_ms(estimate, target)
+        too_small = run_ms + self._replies.least_ms
+        enough = run_ms + self._replies.most_ms
+        if estimate.wait_ms > 0.0:
+            wait_ms = estimate.wait_ms + JITTER_MS
+            tight, other = self._tight_waits.points(), self._waits.points()
+            too_small += wait_ms * min(tight[-1][1], other[-1][1]) - JITTER_MS
+            enough += wait_ms * max(tight[0][1], other[0][1]) - JITTER_MS
         while enough - too_small > _TOLERANCE * enough:
             middle = 0.5 * (too_small + enough)
-            if self.on_time_probability(estimate, middle) >= target:
+            if all(self._within(estimate, middle, waits) >= target for waits in either):
                 enough = middle
             else:
                 too_small = middle
@@ -203,8 +158,10 @@ class Predictor:
 
     def margin_ms(self, estimate: Estimate, target: float) -> float:
         """What to keep free beyond the slot's expected time so that a run hits the target."""
-        run_ms = self._run_within_ms(estimate, target)
-        return run_ms + estimate.reply_ms - estimate.slot_ms
+        run_over_ms = self._run_within_ms(estimate, target) - estimate.run_ms
+        reply_over_ms = self._replies.most_ms - estimate.reply_ms
+        over_ms = math.hypot(run_over_ms, reply_over_ms)
+        return estimate.run_ms + estimate.reply_ms + over_ms - estimate.slot_ms
 
     def observe(
         self, arm: Arm, pictures: Sequence[Picture], expected: Estimate, actual: Spent
@@ -218,9 +175,10 @@ class Predictor:
             self._observe_service(arm.id, len(pictures), actual.service_ms)
         self._decoding.observe(pictures, arm.resolution, actual.decode_ms, slowdown=self.slowdown)
         self._hop.follow(max(0.0, actual.run_ms - actual.decode_ms - actual.service_ms))
+        self._usual_run.follow(actual.run_ms)
         self._runs.add((actual.run_ms + JITTER_MS) / (expected.run_ms + JITTER_MS))
 
-    def observe_wait(self, *, expected_ms: float, actual_ms: float) -> None:
+    def observe_wait(self, *, expected_ms: float, actual_ms: float, budget_ms: float) -> None:
         """Learn how long a job really waited that was expected to wait.
 
         A job that gave up waiting counts only once it had waited longer than expected: until then
@@ -228,11 +186,12 @@ class Predictor:
         the pool is overloaded.
         """
         if expected_ms > 0.0:
-            self._waits.add((actual_ms + JITTER_MS) / (expected_ms + JITTER_MS))
+            ratio = (actual_ms + JITTER_MS) / (expected_ms + JITTER_MS)
+            self._waits_of(budget_ms).add(ratio)
 
     def observe_reply(self, reply_ms: float) -> None:
         """Learn what loop and transport took from a slot's end to a written reply."""
-        self._reply.follow(reply_ms)
+        self._replies.add(reply_ms)
         self._alone = None
 
     def refused(self) -> None:
@@ -251,10 +210,27 @@ class Predictor:
         self._alone = None
         self._runs.forget()
         self._waits.forget()
+        self._tight_waits.forget()
+
+    def _within(self, estimate: Estimate, remaining_ms: float, waits: Recent) -> float:
+        runs, replies = self._runs, self._replies
+        run_ms = estimate.run_ms + JITTER_MS
+        left_ms = remaining_ms + JITTER_MS
+        if estimate.wait_ms <= 0.0:
+            return replies.mean(lambda reply_ms: runs.share_up_to((left_ms - reply_ms) / run_ms))
+        wait = (estimate.wait_ms + JITTER_MS) / run_ms
+        left_ms += JITTER_MS
+        return replies.mean(
+            lambda reply_ms: runs.share_after(waits, wait, (left_ms - reply_ms) / run_ms)
+        )
+
+    def _waits_of(self, budget_ms: float) -> Recent:
+        tight = budget_ms <= TIGHT * self._usual_run.value_ms
+        return self._tight_waits if tight else self._waits
 
     def _observe_service(self, arm_id: str, batch: int, actual_ms: float) -> None:
         drift = self._arm_drift[arm_id]
-        ratio = actual_ms / self._profiled_ms(arm_id, batch)
+        ratio = (actual_ms + COLD_MS) / (self._profiled_ms(arm_id, batch) + COLD_MS)
         self._slowdown.follow(ratio / drift.factor)
         drift.follow(ratio / self._slowdown.factor)
 
@@ -277,12 +253,12 @@ class Predictor:
             for resolution in {arm.resolution for arm in arms}
         }
         hop_ms = self._hop.value_ms
-        shared = (hop_ms, self._reply.value_ms, self._away * hop_ms)
+        shared = (hop_ms, self._replies.usual_ms, self._away * hop_ms)
         return [
             Estimate(
                 0.0,
                 decode_ms[arm.resolution],
-                alone_ms[arm.id] * slowdown * drift[arm.id].factor,
+                _slowed(alone_ms[arm.id], slowdown * drift[arm.id].factor),
                 *shared,
             )
             for arm in arms
@@ -297,3 +273,8 @@ class Predictor:
         if batch > sizes[above]:
             return by_batch[sizes[above]] * batch / sizes[above]
         return by_batch[sizes[above]]
+
+
+def _slowed(profiled_ms: float, factor: float) -> float:
+    """A service time as profiled, where all are longer by a factor."""
+    return max(0.0, (profiled_ms + COLD_MS) * factor - COLD_MS)

@@ -8,7 +8,7 @@ known exactly, and drawing two made waits longer under load when several ingress
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mnv4serve.router.predict import Estimate
+from mnv4serve.router.estimate import Estimate
 
 ABOUT = 0.1
 """Share of a run by which two pools may differ and still do about as well."""

@@ -16,6 +16,7 @@ from mnv4serve.host import Host, profiled, resident_views, walked
 from mnv4serve.metrics import Metrics
 from mnv4serve.profiler import Candidate, Profile, Progress
 from mnv4serve.router import planner
+from mnv4serve.router.frontier import contenders
 from mnv4serve.router.planner import Rules
 from mnv4serve.router.policies import Setting, make_policy
 from mnv4serve.router.predict import Predictor
@@ -151,7 +152,8 @@ def _pool(
         max_queue=config.max_queue,
         residency=residency_of(profile.switching_ms),
     )
-    routing = planner.Pool(device, arms, predictor, ledger, policy)
+    usual = () if profile.switching_ms else contenders(arms, profile.timings)
+    routing = planner.Pool(device, arms, predictor, ledger, policy, usual)
     rules = Rules(config.on_time_target, config.late_limit_ms)
     return Pool(routing, residents=residents, rules=rules, lock=lock, cores=cores)
 

@@ -138,7 +138,8 @@ def _parameters(config: ServiceConfig, *, n_labels: int) -> list[Document]:
         _name("backend", "Answer with this backend only.", _enum(BackendName)),
         _name(
             "on_miss",
-            "When no arm is likely on time: answer late (degrade) or fail at once (refuse).",
+            "When no arm is likely on time: answer late (degrade) or fail (refuse), at once where "
+            "it is more likely late than not.",
             {**_enum(OnMiss), "default": OnMiss.DEGRADE},
         ),
         {

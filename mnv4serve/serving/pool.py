@@ -19,9 +19,9 @@ from mnv4serve.backends import Backend, Thermometer
 from mnv4serve.domain import Arm, Picture, Plan, Stages
 from mnv4serve.errors import BackendUnavailable, Busy, DeviceLost, Draining, Expired, Shed
 from mnv4serve.router import planner
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Rules, dispatch, learn, learn_expired
-from mnv4serve.router.predict import Spent
 from mnv4serve.serving.slot import MS_PER_S, Decode, Finished, Slot, Work, now_ms
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,12 @@ from mnv4serve.config import ServiceConfig
 from mnv4serve.domain import Picture, Reason
 from mnv4serve.errors import BadImage, Draining, Expired, ServeError, Shed, code
 from mnv4serve.router import planner
+from mnv4serve.router.estimate import Spent
+from mnv4serve.router.frontier import contenders
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import learn, learn_expired
 from mnv4serve.router.policies import Setting, make_policy
-from mnv4serve.router.predict import Predictor, Spent
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.residency import residency_of
 from mnv4serve.router.shared import SharedLedger
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
@@ -242,5 +244,6 @@ def remote_pool(portrait: Portrait, link: Link, *, config: ServiceConfig, lock: 
         salt=randbits(SALT_BITS),
     )
     policy = make_policy(config.policy, Setting(arms, predictor, portrait.slots))
-    routing = planner.Pool(portrait.label, arms, predictor, ledger, policy)
+    usual = () if portrait.switching_ms else contenders(arms, portrait.timings)
+    routing = planner.Pool(portrait.label, arms, predictor, ledger, policy, usual)
     return RemotePool(routing, ledger, link=link, lock=lock, generation=portrait.generation)

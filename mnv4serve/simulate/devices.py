@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Pool
 from mnv4serve.router.policies import MakePolicy, Setting
-from mnv4serve.router.predict import Predictor, Spent
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 from mnv4serve.simulate.faults import Timeline, misprofiled, slowdown_of
 from mnv4serve.simulate.hardware import Kind, Loop

@@ -15,10 +15,10 @@ from time import thread_time
 from typing import Any
 
 from mnv4serve.domain import Arm, Outcome, Terms
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.planner import Rules, admit, arrived, dispatch, learn, learn_expired
 from mnv4serve.router.policies import MakePolicy
-from mnv4serve.router.predict import Spent
 from mnv4serve.router.refusal import Refusal, RefusalKind
 from mnv4serve.simulate.balance import Balancer
 from mnv4serve.simulate.devices import (

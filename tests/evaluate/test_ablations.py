@@ -10,9 +10,9 @@ from loadtests.evaluate.ablations import (
     WithoutShedding,
     WithoutUncertainty,
 )
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Spent
 from mnv4serve.router.refusal import Refusal
 from tests.router.policies.desk import LARGE, SMALL, Desk, reserved
 

@@ -8,9 +8,9 @@ from loadtests.evaluate.additions import ADDED, POLICIES, UNSEEN, Conformal, Fre
 from loadtests.evaluate.grid import scenario
 from loadtests.evaluate.records import Condition
 from loadtests.evaluate.tuning import fixed_arms
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.policy import Bid, Candidate, View
-from mnv4serve.router.predict import Spent
 from mnv4serve.simulate.devices import Device
 from mnv4serve.simulate.engine import simulate
 from tests.router.policies.desk import Desk

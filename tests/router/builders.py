@@ -14,11 +14,12 @@ from mnv4serve.domain import (
     Timing,
 )
 from mnv4serve.router.decode_cost import DecodeCost
+from mnv4serve.router.estimate import Estimate
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.planner import Pool, Rules, admit, dispatch
 from mnv4serve.router.policies.priced import Priced
 from mnv4serve.router.policy import Candidate
-from mnv4serve.router.predict import Estimate, Predictor
+from mnv4serve.router.predict import Predictor
 from mnv4serve.router.refusal import Refusal
 from mnv4serve.router.schedule import Ledger
 

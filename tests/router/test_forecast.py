@@ -5,6 +5,10 @@ import pytest
 from mnv4serve.router.forecast import Forecast, Outlook
 
 
+def _half(_beyond_ms: float) -> float:
+    return 0.5
+
+
 def _outlook(subject: Forecast, now_ms: float) -> Outlook:
     outlook = subject.look(now_ms)
     assert outlook is not None
@@ -24,7 +28,7 @@ def _poisson(subject: Forecast, *, gap_ms: float, n: int, budget_ms: float = 20.
 
 def test_nothing_is_foretold_before_two_requests_came() -> None:
     """A single request has no rate."""
-    subject = Forecast(1.0)
+    subject = Forecast(1.0, _half)
     subject.arrived(10.0, 5.0)
 
     assert subject.look(5.0) is None
@@ -32,7 +36,7 @@ def test_nothing_is_foretold_before_two_requests_came() -> None:
 
 def test_a_steady_stream_goes_on_at_its_rate() -> None:
     """Of arrivals without memory, as many come as their rate says, and scatter accordingly."""
-    subject = Forecast(1.0)
+    subject = Forecast(1.0, _half)
     now_ms = _poisson(subject, gap_ms=2.0, n=4000)
 
     outlook = _outlook(subject, now_ms)
@@ -45,7 +49,7 @@ def test_a_steady_stream_goes_on_at_its_rate() -> None:
 
 def test_bursts_are_told_from_the_calm_between_them() -> None:
     """Right after a request more are to come at once; a while later none are."""
-    subject = Forecast(1.0)
+    subject = Forecast(1.0, _half)
     now_ms = 0.0
     for _ in range(200):
         for _ in range(8):
@@ -65,7 +69,7 @@ def test_bursts_are_told_from_the_calm_between_them() -> None:
 
 def test_due_and_blocked_follow_the_budgets() -> None:
     """What has time until later is neither due nor blocked before."""
-    subject = Forecast(1.0)
+    subject = Forecast(1.0, _half)
     now_ms = _poisson(subject, gap_ms=1.0, n=2000, budget_ms=10.0)
 
     outlook = _outlook(subject, now_ms)
@@ -74,6 +78,7 @@ def test_due_and_blocked_follow_the_budgets() -> None:
     assert outlook.due(32.0) == pytest.approx(outlook.within(22.0))
     assert outlook.blocked(8.0) == 0.0
     assert outlook.blocked(32.0) == pytest.approx(outlook.within(23.0))
+    assert outlook.held(32.0) == pytest.approx(0.5 * outlook.blocked(32.0))
     assert subject.typical_budget_ms == pytest.approx(10.0)
 
 
@@ -81,7 +86,7 @@ def test_what_must_be_left_for_the_fastest_arm_counts_against_the_slack() -> Non
     """The less of a budget may be waited away, the more requests a taken slot makes late."""
     blocked = []
     for needed_ms in (1.0, 6.0):
-        subject = Forecast(1.0)
+        subject = Forecast(1.0, _half)
         subject.needed_ms = needed_ms
         now_ms = _poisson(subject, gap_ms=1.0, n=400, budget_ms=8.0)
         blocked.append(_outlook(subject, now_ms).blocked(10.0))
@@ -91,7 +96,7 @@ def test_what_must_be_left_for_the_fastest_arm_counts_against_the_slack() -> Non
 
 def test_a_clock_that_jumps_back_does_no_harm() -> None:
     """Times that contradict each other leave a rate that is finite and not negative."""
-    subject = Forecast(1.0)
+    subject = Forecast(1.0, _half)
     for now_ms in (10.0, 11.0, 3.0, 12.0, -5.0, 13.0):
         subject.arrived(20.0, now_ms)
         outlook = subject.look(now_ms)
@@ -103,7 +108,7 @@ def test_a_clock_that_jumps_back_does_no_harm() -> None:
 
 def test_memory_stays_bounded() -> None:
     """However long requests come, only the recent ones are kept."""
-    subject = Forecast(1.0)
+    subject = Forecast(1.0, _half)
 
     _poisson(subject, gap_ms=0.1, n=20_000)
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv4serve.domain import BackendName, Precision
-from mnv4serve.router.frontier import Point, frontier, resident_set
+from mnv4serve.domain import BackendName, Precision, Timing
+from mnv4serve.router.frontier import Point, contenders, frontier, resident_set
 from tests.router.builders import arm
 
 _points = st.lists(
@@ -153,3 +153,32 @@ def test_resident_set_answers_pins() -> None:
         ("a", "onnx"),
         ("unknown", "cpu"),
     ]
+
+
+def test_arms_that_another_outclasses_are_no_contenders() -> None:
+    """At least as accurate, on a picture no larger, far faster; a little faster is not enough."""
+    fast = replace(arm("fast", resolution=128), accuracy=0.8)
+    slower = replace(arm("slower", resolution=128), accuracy=0.8)
+    slow = replace(arm("slow", resolution=128), accuracy=0.7)
+    smaller = replace(arm("smaller", resolution=64), accuracy=0.7)
+    better = replace(arm("better", resolution=224), accuracy=0.9)
+    unknown = replace(arm("unknown", resolution=224), accuracy=None)
+    arms = (fast, slower, slow, smaller, better, unknown)
+    times_ms = (1.0, 1.9, 2.1, 2.1, 9.0, 50.0)
+    timings = {
+        one.id: {1: Timing(ms, ms, None, n=20)} for one, ms in zip(arms, times_ms, strict=True)
+    }
+
+    assert contenders(arms, timings) == (fast, slower, smaller, better, unknown)
+
+
+def test_an_arm_that_gains_from_batches_is_not_outclassed_by_one_that_was_not_seen_to() -> None:
+    """Alone it is slower; in batches it may be the faster one."""
+    alone = replace(arm("alone", resolution=128), accuracy=0.8)
+    batched = replace(arm("batched", resolution=128), accuracy=0.8)
+    timings = {
+        alone.id: {1: Timing(1.0, 1.0, None, n=20)},
+        batched.id: {1: Timing(4.0, 4.0, None, n=20), 8: Timing(6.0, 6.0, None, n=20)},
+    }
+
+    assert contenders((alone, batched), timings) == (alone, batched)

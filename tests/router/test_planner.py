@@ -5,9 +5,9 @@ from heapq import heappop, heappush
 import pytest
 
 from mnv4serve.domain import Arm, OnMiss, Reason, Terms
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.planner import Pool, admit, arrived, learn, learn_expired
-from mnv4serve.router.predict import Spent
 from mnv4serve.router.refusal import Refusal, RefusalKind
 from tests.router.builders import (
     ARMS,
@@ -198,15 +198,23 @@ def test_learning_from_a_run_reaches_the_predictor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "expected"),
-    [(Reason.MOST_ACCURATE_ON_TIME, True), (Reason.DEGRADED, False)],
+    ("reason", "tier", "expected"),
+    [
+        (Reason.MOST_ACCURATE_ON_TIME, 0, True),
+        (Reason.DEGRADED, 0, True),
+        (Reason.DEGRADED, 1, False),
+    ],
 )
-def test_jobs_that_gave_up_waiting_are_learnt_from(*, reason: Reason, expected: bool) -> None:
+def test_jobs_that_gave_up_waiting_are_learnt_from(
+    *, reason: Reason, tier: int, expected: bool
+) -> None:
     """They make waits look longer, unless they were told to wait behind everything anyway."""
     subject = pool(ARMS, SERVICE_MS)
     estimate = subject.predictor.expect(ARMS[0], PHOTO, wait_ms=10.0)
     before = subject.predictor.on_time_probability(estimate, 16.0)
-    gave_up = replace(job(1, deadline_ms=50.0), plan=replace(plan(reason=reason), wait_ms=10.0))
+    waiting = job(1, deadline_ms=50.0, tier=tier)
+    waiting = replace(waiting, terms=replace(waiting.terms, budget_ms=16.0))
+    gave_up = replace(waiting, plan=replace(plan(reason=reason), wait_ms=10.0))
 
     for _ in range(64):
         learn_expired(subject, gave_up, now_ms=50.0)

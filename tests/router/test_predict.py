@@ -7,12 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv4serve.domain import Picture, Timing
-from mnv4serve.router.predict import (
-    PATIENCE,
-    Estimate,
-    Predictor,
-    Spent,
-)
+from mnv4serve.router.estimate import Estimate, Spent
+from mnv4serve.router.learning import LONG, SHORT
+from mnv4serve.router.predict import PATIENCE, TIGHT, Predictor
 from tests.router.builders import DECODE, FREE, PHOTO, arm, arms_of, predictor, timing
 
 durations = st.floats(0.0, 200.0)
@@ -33,7 +30,9 @@ def _experienced(seed: int, n: int = 300) -> Predictor:
     subject = predictor([ARM], [2.0])
     for _ in range(n):
         _run(subject, 2.0 * generator.lognormvariate(0.0, 0.3))
-        subject.observe_wait(expected_ms=5.0, actual_ms=5.0 * generator.lognormvariate(0.1, 0.4))
+        waited_ms = 5.0 * generator.lognormvariate(0.1, 0.4)
+        for budget_ms in (9.0, 100.0):
+            subject.observe_wait(expected_ms=5.0, actual_ms=waited_ms, budget_ms=budget_ms)
     return subject
 
 
@@ -163,6 +162,11 @@ def test_no_arms_at_all_is_no_error() -> None:
     assert subject.reply_ms == 0.1
 
 
+def _reply(subject: Predictor, reply_ms: float) -> None:
+    for _ in range(SHORT):
+        subject.observe_reply(reply_ms)
+
+
 def test_several_arms_alone_are_expected_as_each_of_them_is() -> None:
     """Arms asked about together, and again after each thing learnt, get what `expect` has now."""
     arms = (ARM, arm("other", resolution=160))
@@ -172,7 +176,7 @@ def test_several_arms_alone_are_expected_as_each_of_them_is() -> None:
 
     for learn in (
         partial(_run, subject, 3.0, decode_ms=5.0),
-        partial(subject.observe_reply, 0.7),
+        partial(_reply, subject, 0.7),
         partial(_refuse, subject, PATIENCE + 1),
     ):
         learn()
@@ -263,11 +267,60 @@ def test_waits_that_exceed_their_expectation_lower_the_probability() -> None:
     before = [subject.on_time_probability(waiting, 16.0), subject.on_time_probability(idle, 2.5)]
 
     for _ in range(64):
-        subject.observe_wait(expected_ms=10.0, actual_ms=30.0)
-        subject.observe_wait(expected_ms=0.0, actual_ms=30.0)
+        subject.observe_wait(expected_ms=10.0, actual_ms=30.0, budget_ms=16.0)
+        subject.observe_wait(expected_ms=0.0, actual_ms=30.0, budget_ms=16.0)
 
     assert subject.on_time_probability(waiting, 16.0) < 0.8 < before[0]
     assert subject.on_time_probability(idle, 2.5) == before[1]
+
+
+def test_how_wrong_waits_are_is_remembered_apart_for_tight_budgets() -> None:
+    """Loose budgets are overtaken while they wait; that says nothing of tight ones."""
+    subject = predictor([ARM], [2.0])
+    waiting = subject.expect(ARM, PHOTO, wait_ms=10.0)
+    tight_ms, loose_ms = 0.6 * TIGHT * 3.0, 2.0 * TIGHT * 3.0
+    before = subject.on_time_probability(waiting, tight_ms)
+
+    for _ in range(LONG):
+        subject.observe_wait(expected_ms=10.0, actual_ms=60.0, budget_ms=loose_ms)
+
+    assert subject.on_time_probability(waiting, tight_ms) == before > 0.5
+    assert subject.on_time_probability(waiting, loose_ms) < 0.8
+
+
+def test_a_few_long_replies_cost_no_more_than_their_share() -> None:
+    """Most replies being short, a request is likely on time that a long one would make late."""
+    subject = predictor([ARM], [2.0])
+    for number in range(SHORT):
+        subject.observe_reply(5.0 if number % 8 == 0 else 0.1)
+    estimate = subject.expect(ARM, PHOTO, wait_ms=0.0)
+
+    assert estimate.reply_ms == 0.1
+    assert 0.85 < subject.on_time_probability(estimate, 4.0) < 0.95
+    assert subject.on_time_probability(estimate, 20.0) == 1.0
+
+
+def test_a_tiny_arm_that_doubles_does_not_make_the_device_look_twice_as_slow() -> None:
+    """Where caches are shared, a tenth of a millisecond more is nothing to a longer run."""
+    tiny, large = arm("tiny"), arm("large")
+    subject = predictor([tiny, large], [0.1, 10.0])
+    for _ in range(200):
+        expected = subject.expect(tiny, PHOTO, wait_ms=0.0)
+        subject.observe(tiny, [PHOTO], expected, Spent(0.0, 0.2, 0.2))
+
+    assert subject.expect(tiny, PHOTO, wait_ms=0.0).service_ms == pytest.approx(0.2, rel=0.05)
+    assert subject.expect(large, PHOTO, wait_ms=0.0).service_ms < 15.0
+
+
+def test_no_arm_is_expected_to_take_less_than_nothing() -> None:
+    """On a device much faster than when it was profiled."""
+    tiny, large = arm("tiny"), arm("large")
+    subject = predictor([tiny, large], [0.01, 10.0])
+    for _ in range(200):
+        expected = subject.expect(large, PHOTO, wait_ms=0.0)
+        subject.observe(large, [PHOTO], expected, Spent(0.0, 1.0, 1.0))
+
+    assert subject.expect(tiny, PHOTO, wait_ms=0.0).service_ms >= 0.0
 
 
 def test_a_long_row_of_refusals_ends_distrust() -> None:

@@ -6,10 +6,10 @@ from math import inf
 import pytest
 
 from mnv4serve.domain import Arm, BackendName, OnMiss, Terms
+from mnv4serve.router.estimate import Estimate, Spent
 from mnv4serve.router.jobs import Request
 from mnv4serve.router.planner import Pool, admit, learn
 from mnv4serve.router.policies.priced import Priced
-from mnv4serve.router.predict import Estimate, Spent
 from mnv4serve.router.refusal import Refusal, RefusalKind
 from mnv4serve.router.residency import Residency, residency_of
 from mnv4serve.router.schedule import Ledger

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from mnv4serve.domain import Reason
+from mnv4serve.router.estimate import Estimate
 from mnv4serve.router.planner import Pool
-from mnv4serve.router.predict import Estimate
 from mnv4serve.router.shared import SharedLedger
 from mnv4serve.router.spread import Rival, spread
 from tests.router.builders import ARMS, SERVICE_MS, admitted, arms_of, pool, request

@@ -7,10 +7,10 @@ from typing import Any
 from typing_extensions import override
 
 from mnv4serve.domain import Arm, BackendName, Precision, Timing
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policies import Setting
 from mnv4serve.router.policy import Bid, Candidate, Order, View
-from mnv4serve.router.predict import Spent
 from mnv4serve.simulate.arrivals import Arrivals, Process
 from mnv4serve.simulate.budgets import parse_budgets
 from mnv4serve.simulate.hardware import Cluster, Kind

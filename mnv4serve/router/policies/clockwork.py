@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Sequence
 
+from mnv4serve.router.estimate import Estimate, Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policies.heads import bid_of, on_arm
 from mnv4serve.router.policy import Bid, Candidate, Order, View
-from mnv4serve.router.predict import Estimate, Spent
 
 _MEMORY = 10
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Spent
 
 HOPELESS = 0.02
 """Below this probability of being on time a job is given up instead of run; kind to the rivals

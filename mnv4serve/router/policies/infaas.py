@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policies.heads import bid_of, on_arm, take_head
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Spent
 
 _GAIN = 0.1
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policies.arrival_rate import ArrivalRate
 from mnv4serve.router.policies.heads import bid_of, on_arm, take_head
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Spent
 
 Table = Sequence[tuple[float, str]]
 """(Requests per ms up to which an arm is the best, arm id), by rising rate."""

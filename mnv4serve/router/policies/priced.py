@@ -4,13 +4,15 @@ import math
 from collections.abc import Sequence
 
 from mnv4serve.domain import Arm
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.market import Market
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest
-from mnv4serve.router.predict import Spent
 
 HOPELESS = 0.02
 """Below this probability a job gives way, at dispatch, to work that can still be on time."""
+TRY = 0.5
+"""From this probability on a request is tried that cannot be promised an answer on time."""
 
 
 class Priced:
@@ -26,11 +28,13 @@ class Priced:
         else:
             pick = _squeezed(fastest(candidates), request, view)
             if pick.on_time_probability < view.target:
-                return None
+                pick = max(candidates, key=self._worth)
+                if pick.on_time_probability < TRY or self._worth(pick) <= 0.0:
+                    return None
         least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
         if view.ledger.harms(view.now_ms, request.deadline_ms, least_ms):
             return None
-        return Bid(pick, self._worth(pick))
+        return Bid(pick, self._worth(pick), pick.on_time_probability >= view.target)
 
     def order(self, jobs: Sequence[Job], view: View) -> Order:
         head = jobs[0]
@@ -50,8 +54,8 @@ class Priced:
     def observe_arrival(self, request: Request, *, now_ms: float) -> None:
         self.market.arrived(request, now_ms)
 
-    def observe_run(self, run: Run, spent: Spent, *, now_ms: float) -> None:
-        """The predictor learns from runs; nothing else has to."""
+    def observe_run(self, run: Run, _spent: Spent, *, now_ms: float) -> None:
+        self.market.ran(run.estimate.slot_ms, now_ms)
 
     def _worth(self, candidate: Candidate) -> float:
         return _value(candidate) - self.market.price * candidate.estimate.slot_ms

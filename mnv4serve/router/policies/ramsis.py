@@ -4,12 +4,12 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Request, Run
 from mnv4serve.router.policies.arrival_rate import ArrivalRate
 from mnv4serve.router.policies.heads import bid_of, on_arm
 from mnv4serve.router.policies.markov import DROP, Grid, Option, Table, Workload, solve
 from mnv4serve.router.policy import Bid, Candidate, Order, View, fastest, most_accurate_on_time
-from mnv4serve.router.predict import Spent
 
 _ENOUGH = 64
 """Budgets to have seen before a table is solved for them."""

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from mnv4serve.domain import OnMiss
+from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Pool, Step, admit, arrived, dispatch, learn
 from mnv4serve.router.policy import Policy
-from mnv4serve.router.predict import Spent
 from mnv4serve.router.refusal import Refusal
 from tests.router.builders import ARMS, RULES, SERVICE_MS, pool, request
 

@@ -1,10 +1,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mnv4serve.domain import OnMiss, Reason, Terms
+from mnv4serve.domain import Arm, OnMiss, Reason, Terms
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Pool, arrived, dispatch
-from mnv4serve.router.policies.priced import Priced
+from mnv4serve.router.policies.priced import TRY, Priced
 from mnv4serve.router.predict import Predictor
 from tests.router.builders import (
     ARMS,
@@ -44,6 +44,12 @@ def _with_jobs(subject: Pool, jobs: Sequence[Job]) -> Pool:
     for one in jobs:
         assert subject.ledger.admit(replace(one, arms=ARMS))
     return subject
+
+
+def _arm_of_next_run(subject: Pool, now_ms: float) -> Arm:
+    run = started(subject, now_ms)
+    assert run is not None
+    return run.arm
 
 
 def _priced(subject: Pool) -> Priced:
@@ -141,6 +147,42 @@ def test_the_last_free_slot_is_kept_short_where_tight_budgets_are_usual() -> Non
 
     assert arms[0] < SERVICE_MS[2]
     assert arms[1] == SERVICE_MS[2]
+
+
+def test_a_slot_beside_others_that_are_usually_taken_is_kept_short() -> None:
+    """That one is free just now does not mean that the next tight request finds it so."""
+    arms = []
+    for taken_ms in (0.5, 11.0):
+        subject = pool(ARMS, SERVICE_MS, slots=2)
+        now_ms = _stream(subject, gap_ms=6.0, budget_ms=3.0)
+        for _ in range(64):
+            now_ms += 6.0
+            _priced(subject).market.ran(taken_ms, now_ms)
+            _priced(subject).market.arrived(request(3.0, received_ms=now_ms), now_ms)
+        waiting = job(5000, deadline_ms=now_ms + 100.0)
+        arms.append(_arm_of_next_run(_with_jobs(subject, [waiting]), now_ms))
+
+    assert arms == [ARMS[2], ARMS[1]]
+
+
+def test_what_cannot_be_promised_is_tried_where_it_may_well_be_on_time() -> None:
+    """Refused only where it is more likely late than not; a try is no promise, and says so."""
+    tried = admitted([pool(ARMS, SERVICE_MS)], request(1.2, on_miss=OnMiss.REFUSE))
+
+    assert tried.tier == 0
+    assert tried.plan.reason is Reason.DEGRADED
+    assert TRY <= tried.plan.on_time_probability < RULES.on_time_target
+    refused([pool(ARMS, SERVICE_MS)], request(1.0, on_miss=OnMiss.REFUSE))
+
+
+def test_nothing_is_tried_that_would_cost_others_more() -> None:
+    """A job that waits keeps its place; a try may not make it late."""
+    tight = _with_jobs(busy_pool([]), [job(1, deadline_ms=6.5, margin_ms=1.0)])
+    free = busy_pool([])
+    asked = request(5.25, on_miss=OnMiss.REFUSE)
+
+    assert admitted([free], asked).plan.reason is Reason.DEGRADED
+    refused([tight], asked)
 
 
 def test_no_run_makes_a_promised_job_late() -> None:
