@@ -55,7 +55,7 @@ class WithoutUncertainty(Around):
     @override
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
         left_ms = request.deadline_ms - view.now_ms
-        certain = [c._replace(on_time_probability=_sure(c.estimate, left_ms)) for c in candidates]
+        certain = [Candidate(c.arm, c.estimate, _sure(c.estimate, left_ms)) for c in candidates]
         return self.inner.bid(certain, request, _believing(view))
 
     @override

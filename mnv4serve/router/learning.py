@@ -45,7 +45,7 @@ class Recent:
     It starts as the prior, which real ratios displace one by one.
     """
 
-    __slots__ = ("_long", "_points", "_prior", "_quantile", "_short")
+    __slots__ = ("_long", "_place", "_points", "_prior", "_quantile", "_short")
 
     def __init__(self, prior: Sequence[float]) -> None:
         samples = list(itertools.islice(itertools.cycle(prior), LONG))
@@ -54,6 +54,7 @@ class Recent:
         self._short = _Window(samples[:SHORT])
         self._points: tuple[tuple[int, float], ...] | None = None
         self._quantile: tuple[float, float] | None = None
+        self._place = 0
 
     def add(self, ratio: float) -> None:
         self._long.add(ratio)
@@ -88,8 +89,11 @@ class Recent:
         """The smallest ratio with `share_up_to(ratio) >= share`."""
         if self._quantile is None or self._quantile[0] != share:
             ratios = self._long.ordered  # where all of them are
-            place = bisect_left(ratios, share, key=self.share_up_to)
-            self._quantile = (share, ratios[place])
+            while self._place and self.share_up_to(ratios[self._place - 1]) >= share:
+                self._place -= 1
+            while self.share_up_to(ratios[self._place]) < share:  # near where it was
+                self._place += 1
+            self._quantile = (share, ratios[self._place])
         return self._quantile[1]
 
     def points(self) -> tuple[tuple[int, float], ...]:

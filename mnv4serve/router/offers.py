@@ -67,8 +67,10 @@ class Offers:
         now_ms: float,
         rules: Rules,
     ) -> None:
-        ids = {arm.id for arm in arms}
-        offers = [_Offer(pool, ids, request, now_ms=now_ms, rules=rules) for pool in pools]
+        offers = [
+            _Offer(pool, _of(pool, arms, pools), request, now_ms=now_ms, rules=rules)
+            for pool in pools
+        ]
         self._offers = [offer for offer in offers if offer.runs]
 
     def best(self, reason: Reason) -> Job | None:
@@ -108,13 +110,13 @@ class _Offer:
     """One pool's part of it; `runs` are the eligible arms as they would do without a wait."""
 
     def __init__(
-        self, pool: Pool, ids: set[str], request: Request, *, now_ms: float, rules: Rules
+        self, pool: Pool, arms: Sequence[Arm], request: Request, *, now_ms: float, rules: Rules
     ) -> None:
         self._pool = pool
         self._predictor: Predictor = pool.predictor
         self._ledger = pool.ledger
         self._request = request
-        self._arms = tuple(arm for arm in pool.arms if arm.id in ids)
+        self._arms = tuple(arms)
         self.runs = list(zip(self._arms, self._alone(), strict=True))
         self._now_ms = now_ms
         self._left_ms = request.deadline_ms - now_ms
@@ -130,7 +132,8 @@ class _Offer:
         if not self.room(0):
             return None
         wait_ms = self._wait_here_ms()
-        self._candidates = [self._candidate(arm, run.after(wait_ms)) for arm, run in self.runs]
+        chance = self._chance
+        self._candidates = [Candidate(arm, run.after(wait_ms), chance) for arm, run in self.runs]
         view = self._pool.view(self._now_ms, self._rules)
         return self._pool.policy.bid(self._candidates, self._request, view)
 
@@ -139,7 +142,7 @@ class _Offer:
         wait_ms = self._ledger.wait_ms(self._now_ms, self._request.deadline_ms, tier=1)
         if self._ledger.residency is not None:
             run = self._run(arm, tier=1)
-        return self._candidate(arm, run.after(wait_ms))
+        return Candidate(arm, run.after(wait_ms), self._chance)
 
     def rival(self, candidate: Candidate) -> Rival:
         """What it offers, drawn for where others send to its pool as well."""
@@ -152,7 +155,7 @@ class _Offer:
             return reason
         taken, target = _accuracy(chosen), self._rules.on_time_target
         passed_over = any(
-            candidate.on_time_probability >= target and _accuracy(candidate) > taken
+            _accuracy(candidate) > taken and candidate.on_time_probability >= target
             for candidate in self._candidates
         )
         return Reason.PRICED_DOWN if passed_over else reason
@@ -209,9 +212,8 @@ class _Offer:
         picture = self._request.picture
         return self._predictor.expect(arm, picture, wait_ms=0.0, switch_ms=switch_ms)
 
-    def _candidate(self, arm: Arm, estimate: Estimate) -> Candidate:
-        probability = self._predictor.on_time_probability(estimate, self._left_ms)
-        return Candidate(arm, estimate, probability)
+    def _chance(self, estimate: Estimate) -> float:
+        return self._predictor.on_time_probability(estimate, self._left_ms)
 
     def _fastest(self) -> tuple[Arm, Estimate]:
         if self._first is None:
@@ -250,6 +252,11 @@ class _Offer:
         last_ms = self._ledger.last_deadline_ms() - self._request.received_ms
         required_ms = self._required_ms(run.after(self._wait_ms(math.inf)))
         return round_up(max(last_ms, self._spent_ms + required_ms))
+
+
+def _of(pool: Pool, arms: Sequence[Arm], pools: Sequence[Pool]) -> Sequence[Arm]:
+    """Those of the eligible arms that are the pool's."""
+    return arms if len(pools) == 1 else [arm for arm in arms if arm.device == pool.device]
 
 
 def _accuracy(candidate: Candidate) -> float:

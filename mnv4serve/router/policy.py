@@ -6,9 +6,9 @@ I/O and keeps only what it was told through the observing methods, so that the s
 in production, in the simulator and in tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from mnv4serve.domain import Arm, Plan, Reason
 from mnv4serve.router.estimate import Estimate, Spent
@@ -17,12 +17,28 @@ from mnv4serve.router.predict import Predictor
 from mnv4serve.router.schedule import Ledger
 
 
-class Candidate(NamedTuple):
-    """An eligible arm with what to expect of it now; a decision makes one for every arm."""
+class Candidate:
+    """An eligible arm with what to expect of it now; a decision makes one for every arm.
 
-    arm: Arm
-    estimate: Estimate
-    on_time_probability: float
+    Its probability may come as the function that works it out, once and only if it is asked for:
+    most decisions need no more than two or three of them.
+    """
+
+    __slots__ = ("_chance", "arm", "estimate")
+
+    def __init__(
+        self, arm: Arm, estimate: Estimate, chance: float | Callable[[Estimate], float]
+    ) -> None:
+        self.arm = arm
+        self.estimate = estimate
+        self._chance = chance
+
+    @property
+    def on_time_probability(self) -> float:
+        chance = self._chance
+        if callable(chance):
+            chance = self._chance = chance(self.estimate)
+        return chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +57,18 @@ class View:
         """The arms that a waiting job may get, as they would do if it were started now, alone."""
         left_ms = job.deadline_ms - self.now_ms
         probability = self.predictor.on_time_probability
-        return [
-            Candidate(arm, run, probability(run, left_ms))
-            for arm, run in zip(job.arms, self._alone(job), strict=True)
-        ]
+
+        def chance(estimate: Estimate) -> float:
+            return probability(estimate, left_ms)
+
+        runs = zip(job.arms, self._alone(job), strict=True)
+        return [Candidate(arm, run, chance) for arm, run in runs]
 
     def together(self, arm: Arm, jobs: Sequence[Job]) -> Estimate:
         """What a batch takes on one slot: every picture decoded, then one inference."""
+        if len(jobs) == 1:
+            runs_alone = zip(jobs[0].arms, self._alone(jobs[0]), strict=True)
+            return next(run for one, run in runs_alone if one is arm)
         there, size = self.ledger.residency, len(jobs)
         switch_ms = there.switch_ms(arm.id) if there else 0.0
         runs = [

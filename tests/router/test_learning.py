@@ -44,6 +44,19 @@ def test_quantile_is_the_smallest_ratio_that_reaches_the_share(
     assert all(recent.share_up_to(r) < share for r in history if r < quantile)
 
 
+@given(st.lists(ratios, min_size=1, max_size=40), st.floats(0.5, 1.0))
+def test_quantile_is_the_same_however_often_it_was_asked_for(
+    added: list[float], share: float
+) -> None:
+    """It is looked for near where it was last, which must not show."""
+    asked = _recent([])
+    for ratio in added:
+        asked.add(ratio)
+        asked.quantile(0.9)
+
+    assert asked.quantile(share) == _recent(added).quantile(share)
+
+
 def test_quantile_is_found_anew_after_a_ratio_was_added() -> None:
     """A quantile that was asked for before does not outlive new evidence."""
     recent = _recent([])

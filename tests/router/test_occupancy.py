@@ -1,6 +1,8 @@
 """How often, and for how long still, a pool's other slots are taken."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnv4serve.router.occupancy import Occupancy
 
@@ -29,6 +31,28 @@ def test_a_slot_is_taken_for_as_much_of_the_time_as_runs_take() -> None:
     assert subject.others_taken(0.0) == pytest.approx(0.5, abs=0.01)
     assert subject.others_taken(2.0) == pytest.approx(0.25, abs=0.01)
     assert subject.others_taken(4.0) == 0.0
+
+
+@given(
+    st.lists(st.floats(0.0, 20.0), min_size=8, max_size=200),
+    st.lists(st.floats(0.0, 20.0), min_size=1, max_size=5),
+)
+def test_runs_of_any_length_count_for_what_they_last_longer(
+    durations_ms: list[float], beyond_ms: list[float]
+) -> None:
+    """The share of the time since the 64th last run began, however often somebody asks."""
+    subject = Occupancy(2)
+    for number, duration_ms in enumerate(durations_ms):
+        subject.ran(duration_ms, 10.0 * number)
+        if number % 3 == 0:
+            subject.others_taken(1.0)
+
+    recent_ms = durations_ms[-64:]
+    span_ms = 10.0 * (len(recent_ms) - 1) + recent_ms[0]
+    for limit_ms in beyond_ms:
+        longer_ms = sum(max(0.0, duration_ms - limit_ms) for duration_ms in recent_ms)
+        expected = min(1.0, longer_ms / (2 * span_ms))
+        assert subject.others_taken(limit_ms) == pytest.approx(expected, abs=1e-9)
 
 
 def test_all_others_have_to_be_taken_at_once() -> None:

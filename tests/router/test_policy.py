@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv4serve.domain import Plan, Reason
+from mnv4serve.router.estimate import Estimate
 from mnv4serve.router.policy import Candidate, fastest, most_accurate_on_time, plan_of
 from tests.router.builders import arm, arms_of, candidate
 
@@ -46,6 +47,21 @@ def test_the_pick_is_beaten_by_no_other_that_is_on_time(
         return
     assert pick in likely
     assert all(_beats(pick, other) for other in likely if other is not pick)
+
+
+def test_a_probability_is_worked_out_once_and_only_if_asked_for() -> None:
+    """Decisions look at few of their candidates that closely."""
+    asked: list[Estimate] = []
+
+    def chance(estimate: Estimate) -> float:
+        asked.append(estimate)
+        return 0.75
+
+    subject = Candidate(arm(), Estimate(0.0, 1.0, 2.0, 0.0, 0.0), chance)
+    assert not asked
+
+    assert [subject.on_time_probability, subject.on_time_probability] == [0.75, 0.75]
+    assert asked == [subject.estimate]
 
 
 def test_a_plan_carries_the_estimate_of_its_arm() -> None:

@@ -22,32 +22,29 @@ class Priced:
         self.market = Market()
 
     def bid(self, candidates: Sequence[Candidate], request: Request, view: View) -> Bid | None:
-        likely = [c for c in candidates if c.on_time_probability >= view.target]
-        if likely:
-            pick = max(likely, key=self._worth)
-        else:
+        pick = self._best_likely(candidates, view.target)
+        if pick is None:
             pick = _squeezed(fastest(candidates), request, view)
             if pick.on_time_probability < view.target:
                 pick = max(candidates, key=self._worth)
                 if pick.on_time_probability < TRY or self._worth(pick) <= 0.0:
                     return None
-        least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
-        if view.ledger.harms(view.now_ms, request.deadline_ms, least_ms):
-            return None
+        if view.ledger.waiting(0):
+            least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
+            if view.ledger.harms(view.now_ms, request.deadline_ms, least_ms):
+                return None
         return Bid(pick, self._worth(pick), pick.on_time_probability >= view.target)
 
     def order(self, jobs: Sequence[Job], view: View) -> Order:
         head = jobs[0]
         candidates = view.candidates(head)
-        best = max(candidate.on_time_probability for candidate in candidates)
-        if best < HOPELESS and head.tier == 0 and len(jobs) > 1:
+        surest = min(candidates, key=_run_ms)
+        if surest.on_time_probability < HOPELESS and head.tier == 0 and len(jobs) > 1:
             return Order(shed=(head,))
         self.market.look(jobs, view)
-        likely = [c for c in candidates if c.on_time_probability >= view.target]
-        alone = self._best_alone(head, likely or candidates, candidates, view)
-        if not likely:
-            return Order(alone.arm, (head,))
-        if len(jobs) > 1 and view.predictor.batch_sizes:
+        likely = surest.on_time_probability >= view.target
+        alone = self._best_alone(head, candidates, view.target if likely else 0.0, view)
+        if likely and len(jobs) > 1 and view.predictor.batch_sizes:
             return self._best_batch(jobs, alone, view)
         return Order(alone.arm, (head,))
 
@@ -60,23 +57,55 @@ class Priced:
     def _worth(self, candidate: Candidate) -> float:
         return _value(candidate) - self.market.price * candidate.estimate.slot_ms
 
-    def _best_alone(
-        self,
-        head: Job,
-        among: Sequence[Candidate],
-        candidates: Sequence[Candidate],
-        view: View,
-    ) -> Candidate:
-        """Of some candidates the best that makes no other job late; of equals the fastest."""
-        least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
-        limit_ms = least_ms + view.ledger.spare_ms(view.now_ms, least_ms, without=(head.id,))
-        best, best_worth = None, (-math.inf, 0.0)
-        for candidate in among:
-            slot_ms = candidate.estimate.slot_ms
-            worth = _value(candidate) - self.market.cost(slot_ms), -slot_ms
-            if slot_ms <= limit_ms and worth > best_worth:
+    def _best_likely(self, candidates: Sequence[Candidate], target: float) -> Candidate | None:
+        """Of those whose probability reaches the target the one worth most, if there is any.
+
+        Of equals the one that comes first.
+        """
+        best, best_worth = None, -math.inf
+        for most, _, cost, candidate in self._by_hope(candidates):
+            if most < best_worth:
+                break
+            worth = _value(candidate) - cost
+            if worth > best_worth and candidate.on_time_probability >= target:
                 best, best_worth = candidate, worth
-        return best or fastest(among)
+        return best
+
+    def _best_alone(
+        self, head: Job, candidates: Sequence[Candidate], target: float, view: View
+    ) -> Candidate:
+        """Of those that reach a target the best that makes no other late; of equals the fastest."""
+        limit_ms = math.inf
+        if view.ledger.depth > 1:
+            least_ms = min(candidate.estimate.slot_ms for candidate in candidates)
+            limit_ms = least_ms + view.ledger.spare_ms(view.now_ms, least_ms, without=(head.id,))
+        best, best_worth = None, (-math.inf, 0.0)
+        for most, _, _, candidate in self._by_hope(candidates):
+            slot_ms = candidate.estimate.slot_ms
+            if most < best_worth[0]:
+                break
+            if slot_ms > limit_ms:
+                continue
+            worth = _value(candidate) - self.market.cost(slot_ms), -slot_ms
+            if worth > best_worth and candidate.on_time_probability >= target:
+                best, best_worth = candidate, worth
+        return best or fastest(candidates)
+
+    def _by_hope(
+        self, candidates: Sequence[Candidate]
+    ) -> list[tuple[float, int, float, Candidate]]:
+        """What each would be worth if it were on time for certain, the best first.
+
+        With its place and the price of its time. Nothing is worth more, so that nobody has to ask
+        how likely those are that come behind a better one.
+        """
+        price = self.market.price
+        hopes = []
+        for place, candidate in enumerate(candidates):
+            cost = price * candidate.estimate.slot_ms
+            hopes.append((_accuracy(candidate.arm) - cost, -place, cost, candidate))
+        hopes.sort(reverse=True)
+        return hopes
 
     def _best_batch(self, jobs: Sequence[Job], alone: Candidate, view: View) -> Order:
         """The first job alone, or with those behind it where that is worth more.
@@ -134,3 +163,7 @@ def _value(candidate: Candidate) -> float:
 
 def _accuracy(arm: Arm) -> float:
     return arm.accuracy or 0.0
+
+
+def _run_ms(candidate: Candidate) -> float:
+    return candidate.estimate.run_ms

@@ -1,6 +1,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mnv4serve.domain import Arm, OnMiss, Reason, Terms
 from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Pool, arrived, dispatch
@@ -24,6 +27,38 @@ from tests.router.builders import (
     started,
     timing,
 )
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.1, 1.0), st.floats(0.1, 20.0), st.sampled_from([0.5, 0.96, 1.0])),
+        min_size=1,
+        max_size=12,
+    ),
+    st.floats(0.0, 0.2),
+)
+def test_a_bid_is_for_the_likely_arm_that_is_worth_most(
+    rows: list[tuple[float, float, float]], price: float
+) -> None:
+    """Although hardly any arm is asked how likely it is."""
+    subject = pool(ARMS, SERVICE_MS)
+    _priced(subject).market.price = price
+    candidates = [
+        candidate(arm(f"v{number}", accuracy=accuracy), run_ms=run_ms, probability=probability)
+        for number, (accuracy, run_ms, probability) in enumerate(rows)
+    ]
+
+    bid = subject.policy.bid(candidates, request(100.0), subject.view(0.0, RULES))
+
+    worths = [
+        probability * accuracy - price * run_ms
+        for accuracy, run_ms, probability in rows
+        if probability >= RULES.on_time_target
+    ]
+    if worths:
+        assert bid is not None
+        assert bid.value == max(worths)
+        assert bid.likely
 
 
 def _stream(subject: Pool, *, gap_ms: float, n: int = 300, budget_ms: float = 40.0) -> float:
