@@ -32,7 +32,7 @@ from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble
 from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.local import ASSEMBLING, Addresses, check_addresses, run, url_host
-from mnv4serve.serving.ray_engine import check_ports, serve_on_ray
+from mnv4serve.serving.ray_engine import check_setup, serve_on_ray
 from mnv4serve.serving.site import Assembled
 
 EXAMPLE = "models/examples/golf_ball.jpg"
@@ -80,7 +80,7 @@ def serve(
         models=models, state_dir=state_dir,
     )  # fmt: skip
     site = survey(settings)
-    (check_ports if settings.engine == "ray" else check_addresses)(settings)
+    (check_setup if settings.engine == "ray" else check_addresses)(settings)
     for found in site.availabilities:
         if not found.available:
             tell(found.reason, title=f"serving without {found.backend}: ", style="yellow")

@@ -26,6 +26,7 @@ from mnv4serve.serving.cluster import (
     NodeFacts,
     check_flags,
     check_nodes,
+    check_plain,
     ingress_cpus,
     node_facts,
 )
@@ -148,9 +149,10 @@ class _Pool:
 def build_app(config: ServiceConfig) -> serve.Application:
     """The application for `serve run` and `serve deploy`, and of `mnv4serve serve --engine ray`.
 
-    Raises BadConfig where a node was started without the switches that make it fast, or has
-    another version.
+    Raises BadConfig where a node was started without the switches that make it fast or has
+    another version, or the service is to speak TLS.
     """
+    check_plain(config)
     check_flags(os.environ)
     if ray.is_initialized():
         check_nodes(_ask_nodes())

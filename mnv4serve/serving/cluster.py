@@ -4,6 +4,7 @@ Imports no Ray: the switches have to stand in the environment before anything of
 """
 
 import os
+import secrets
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ PROXY_PORTS = {
 }
 """Where HAProxy and what it falls back to listen beside the two ports of ours, by the switch."""
 INGRESS = "ingress"
+CPU, GPU = "CPU", "GPU"
+"""As Ray calls them; any other kind of resource is one that somebody named."""
+TOKEN_BYTES = 32
 MESSAGE_MARGIN_BYTES = 1 << 20
 HIGHEST_PORT = 65_535
 
@@ -111,13 +115,77 @@ def check_nodes(nodes: Sequence[NodeFacts]) -> None:
             )
 
 
-def demand(config: ServiceConfig) -> dict[str, float]:
-    """Cores that Ray has to set aside, by deployment."""
-    wanted = {INGRESS: float(ingress_cpus(config)) * config.ray.ingress_replicas}
+def set_token(environment: MutableMapping[str, str]) -> None:
+    """Have a cluster that is started with this environment ask everybody for a token.
+
+    Without one of the user's it is made up here, for as long as the cluster lives and in no file.
+    Raises BadConfig where the environment says that nobody is to be asked.
+    """
+    mode = environment.setdefault("RAY_AUTH_MODE", "token")
+    if mode.lower() != "token":
+        raise BadConfig(
+            f"RAY_AUTH_MODE is set to {mode!r}: unset it, or anybody who reaches Ray's ports "
+            "may run what he likes"
+        )
+    if not (environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH")):
+        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(TOKEN_BYTES)
+
+
+def check_plain(config: ServiceConfig) -> None:
+    """Raises BadConfig where the service is to speak TLS, which Ray's HAProxy does not."""
+    if config.tls is not None:
+        raise BadConfig(
+            "tls: the ray engine answers through an HAProxy that has no TLS: take the key out and "
+            "let what stands before it end TLS, or serve with the local engine"
+        )
+
+
+def demand(config: ServiceConfig) -> dict[str, dict[str, float]]:
+    """What Ray has to set aside, by deployment and kind of resource."""
+    own = {CPU: float(ingress_cpus(config)), **config.ray.ingress_resources}
+    wanted = {INGRESS: _times(config.ray.ingress_replicas, own)}
     for pool in config.pools:
         if pool.placement == "deployment":
-            wanted[f"pool-{pool.label}"] = float(pool.cpus or 1) * pool.replicas
+            each = {CPU: float(pool.cpus or 1), GPU: pool.gpus, **pool.resources}
+            wanted[f"pool-{pool.label}"] = _times(pool.replicas, each)
     return wanted
+
+
+def _times(replicas: int, each: Mapping[str, float]) -> dict[str, float]:
+    return {kind: amount * replicas for kind, amount in each.items() if amount}
+
+
+def named_resources(config: ServiceConfig) -> dict[str, float]:
+    """Of the kinds that somebody named, how much all replicas want together."""
+    total: dict[str, float] = {}
+    for wanted in demand(config).values():
+        for kind, amount in wanted.items():
+            if kind not in {CPU, GPU}:
+                total[kind] = total.get(kind, 0.0) + amount
+    return total
+
+
+def check_room(config: ServiceConfig, there: Mapping[str, float]) -> None:
+    """Raises BadConfig naming the replicas that want more than there is: Ray waits without a word.
+
+    A kind of resource that is not in `there` is not looked at.
+    """
+    wanted = demand(config)
+    for kind, amount in there.items():
+        shares = {name: one[kind] for name, one in wanted.items() if kind in one}
+        if sum(shares.values()) > amount:
+            listed = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+            what, advice = _SHORT_OF.get(kind, (f"of {kind}", "or start a node that offers it"))
+            raise BadConfig(
+                f"the replicas want more {what} than the {amount:g} there are ({listed}): "
+                f"take fewer replicas, {advice}"
+            )
+
+
+_SHORT_OF = {
+    CPU: ("cores", "or give each pool its share of them with `cpus`"),
+    GPU: ("GPUs", "or start a node that has one"),
+}
 
 
 def ingress_cpus(config: ServiceConfig) -> int:

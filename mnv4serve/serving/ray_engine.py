@@ -4,13 +4,24 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mnv4serve.config import ServiceConfig
 from mnv4serve.errors import BackendUnavailable, BadConfig, MnvError
 from mnv4serve.profiler import cpu_grant
-from mnv4serve.serving.cluster import SERVICER_FUNCTIONS, demand, proxy_ports, set_flags
+from mnv4serve.serving.cluster import (
+    CPU,
+    SERVICER_FUNCTIONS,
+    check_plain,
+    check_room,
+    demand,
+    named_resources,
+    proxy_ports,
+    set_flags,
+    set_token,
+)
 from mnv4serve.serving.local import check_addresses
 from mnv4serve.serving.ports import check_apart, check_free
 
@@ -18,22 +29,37 @@ logger = logging.getLogger(__name__)
 
 APPLICATION = "mnv4serve"
 NAMESPACE = "mnv4serve"
+JOINING_S = 30.0
+"""How long the workers of a cluster that was there may take to join it."""
+POLL_S = 0.2
 
 
 def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    Raises BackendUnavailable where Ray is not installed, AddressTaken where a port is, the
-    environment contradicts the switches, or the machine has too few cores for the pools.
+    Raises BackendUnavailable where Ray is not installed or Serve runs there already, AddressTaken
+    where a port is, BadConfig where the environment contradicts the switches or the machine has
+    too little for the replicas.
     """
     set_flags(os.environ, max_body_bytes=config.max_body_bytes)
-    check_ports(config)
+    check_setup(config)
+    if config.ray.address is None:
+        set_token(os.environ)
     try:
         import ray  # noqa: PLC0415  # the switches have to stand in the environment first
         from ray import serve  # noqa: PLC0415
     except ImportError as error:
         raise BackendUnavailable("ray", "install it: pip install 'mnv4serve[ray]'") from error
     _start(ray, config)
+    try:
+        _await_room(ray.cluster_resources, config)
+        check_alone(serve.status())
+        _serve_until_told(serve, config, announce)
+    finally:
+        ray.shutdown()
+
+
+def _serve_until_told(serve: Any, config: ServiceConfig, announce: Callable[[], None]) -> None:  # noqa: ANN401  # the module
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):  # after Ray has set its own
         signal.signal(signum, lambda _signum, _frame: stop.set())
@@ -44,11 +70,31 @@ def serve_on_ray(config: ServiceConfig, *, announce: Callable[[], None]) -> None
         logger.info("draining")
     finally:
         serve.shutdown()
-        ray.shutdown()
+
+
+def check_setup(config: ServiceConfig) -> None:
+    """What can be known before minutes of building: ports, and cores where Ray is started here.
+
+    Raises AddressTaken or BadConfig.
+    """
+    check_plain(config)
+    if config.ray.address is None:
+        check_room(config, {CPU: float(cpu_grant())})
+    check_ports(config)
+
+
+def check_alone(status: Any) -> None:  # noqa: ANN401  # Serve's
+    """Raises BackendUnavailable where Serve runs already: its ports and options are another's."""
+    if status.proxies or status.applications:
+        raise BackendUnavailable(
+            "ray",
+            "Serve runs on this cluster already: add the service to it with "
+            "`serve deploy deployments/ray-serve.yaml`, or end it with `serve shutdown`",
+        )
 
 
 def check_ports(config: ServiceConfig) -> None:
-    """Raises AddressTaken where a port cannot be had, to be asked before minutes of building.
+    """Raises AddressTaken where a port cannot be had.
 
     A running cluster has those of its own already; one that is started here needs them.
     """
@@ -83,22 +129,37 @@ def _why(error: Exception) -> str:
 
 
 def _start_here(ray: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
-    cores = cpu_grant()
-    wanted = demand(config)
-    if sum(wanted.values()) > cores:
-        shares = ", ".join(f"{name} {cpus:g}" for name, cpus in wanted.items())
-        raise BadConfig(
-            f"the replicas want more cores than the {cores} there are ({shares}): "
-            "give each pool its share with `cpus`, or take fewer replicas"
-        )
     ray.init(
-        num_cpus=cores,
+        address="local",  # or a Ray that runs here would be joined, whatever its switches are
+        num_cpus=cpu_grant(),
+        resources=named_resources(config),  # one node: what it lacks, the pools find out
         object_store_memory=config.ray.object_store_bytes,
         include_dashboard=False,
         log_to_driver=False,
         namespace=NAMESPACE,
         _metrics_export_port=config.ray.metrics_port,
     )
+
+
+def _await_room(
+    resources: Callable[[], Mapping[str, float]],
+    config: ServiceConfig,
+    *,
+    patience_s: float = JOINING_S,
+) -> None:
+    """Raises BadConfig where a cluster offers too little, its workers having had time to join."""
+    kinds = {kind for wanted in demand(config).values() for kind in wanted}
+    give_up = time.monotonic() + patience_s
+    while True:
+        offered = resources()
+        try:
+            check_room(config, {kind: offered.get(kind, 0.0) for kind in sorted(kinds)})
+        except BadConfig:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
 
 
 def _run(serve: Any, config: ServiceConfig) -> None:  # noqa: ANN401  # the module
