@@ -1,9 +1,10 @@
 """Coral Edge TPUs: compiled int8 models by LiteRT with Google's libedgetpu as its delegate.
 
-A device has one owner process and computes one picture at a time; models on the same device
-share its memory, and the one that ran last has its weights there.
+A device is open in one process, `edgetpu_owner`, and computes one picture at a time; models on the
+same device share its memory, and the one that ran last has its weights there.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +29,16 @@ from mnv4serve.backends.edgetpu_devices import (
 )
 from mnv4serve.backends.edgetpu_heat import Heat, heat_of
 from mnv4serve.backends.edgetpu_latency import LINKS
-from mnv4serve.backends.edgetpu_pycoral import pycoral_runtime
+from mnv4serve.backends.edgetpu_owner import Gone, Job, Owner
+from mnv4serve.backends.edgetpu_package import Package
 from mnv4serve.backends.edgetpu_simulated import SIMULATED, SimulatedBackend, link_of
 from mnv4serve.backends.edgetpu_trial import Trial, tried
 from mnv4serve.backends.flatbuffer import Malformed
-from mnv4serve.backends.litert import Lane, check_ends, interpreter_module, open_interpreter
+from mnv4serve.backends.litert import check_ends, interpreter_module
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMissing, BackendUnavailable
+
+logger = logging.getLogger(__name__)
 
 COMPILED = "model_edgetpu.tflite"
 """Beside the int8 file that it was compiled from."""
@@ -58,7 +60,7 @@ def probe(sysfs: Path = SYSFS) -> Availability:
     """The Edge TPUs that can be used, found by a process of its own; else why there is none."""
     try:
         found = _survey(sysfs)
-        runtime = _runtime(found).__name__.partition(".")[0]
+        runtime = "tflite_runtime" if found.pycoral else _litert()
     except BackendUnavailable as error:
         return Availability(
             BackendName.EDGETPU,
@@ -104,8 +106,7 @@ class EdgeTpuBackend:
         self._device = _shared(device)
         self._device.use()
         try:
-            with self._device.turn:
-                self._device.lane(self._path)
+            self._run(np.empty((0, *self._shape), np.uint8))
         except BaseException:
             self._device.leave()
             raise
@@ -118,11 +119,7 @@ class EdgeTpuBackend:
         n = len(pixels)
         if not (0 <= slot < self._slots and n > 0):
             raise ValueError(f"no slot {slot} or no picture in a batch of {n}; is it closed?")
-        logits = np.empty((n, self._labels), np.float32)
-        with self._device.turn:
-            for picture, answer in zip(pixels, logits, strict=True):
-                self._run(picture, answer)
-        return logits
+        return self._run(pixels)
 
     def close(self) -> None:
         """Free the interpreter, and the device after its last model."""
@@ -130,15 +127,8 @@ class EdgeTpuBackend:
             self._slots = 0
             self._device.leave()
 
-    def _run(self, picture: NDArray[np.uint8], answer: NDArray[np.float32]) -> None:
-        """One picture; after a failure the device is opened anew for the next one."""
-        lane = self._device.lane(self._path)
-        try:
-            lane.run(picture, answer)
-        except RuntimeError as error:
-            reason = diagnose(attached(), self._device.path)
-            self._device.give_up()
-            raise unavailable(f"the Edge TPU does not answer: {reason}") from error
+    def _run(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._device.run(Job(self._path, pixels, self._labels))
 
 
 def compiled_path(artifact: Artifact) -> Path:
@@ -146,6 +136,7 @@ def compiled_path(artifact: Artifact) -> Path:
     path = artifact.path.with_name(COMPILED)
     try:
         contents = litert_file.read(path.read_bytes())
+        package = Package.of(contents) if contents.compiled else None
     except FileNotFoundError as error:
         if not artifact.path.is_file():
             raise ArtifactMissing(f"{artifact.path} is missing: run `mnv4serve build`") from error
@@ -155,96 +146,96 @@ def compiled_path(artifact: Artifact) -> Path:
         raise unavailable(f"{Trouble.NOT_COMPILED}{why}") from error
     except Malformed as error:
         raise unavailable(f"{path} is damaged, {error}: run `mnv4serve build --force`") from error
-    if not contents.compiled:
+    if package is None:
         raise unavailable(Trouble.NOT_COMPILED)
     check_ends(contents, artifact)
+    _tell(artifact.variant, package)
     return path
 
 
+def _tell(variant: str, package: Package) -> None:
+    """What a switch to a model and a picture on it send, for whoever wonders about latencies."""
+    found = {
+        "cached_bytes": package.cached_bytes,
+        "streamed_bytes": package.streamed_bytes,
+        "instruction_bytes": package.instruction_bytes,
+        "caching_token": package.token,
+    }
+    logger.info("edgetpu_model", extra={"variant": variant, **found})
+
+
 class _Shared:
-    """A device that this process owns, for all the models on it."""
+    """A device that this process has opened, for all the models on it."""
 
     def __init__(self, name: str, find: Callable[[], Trial]) -> None:
-        self.turn = threading.Lock()
-        self.delegate: Any = None
-        self.runtime: ModuleType | None = None
-        """That loaded the delegate, and has to run the models."""
         self.path = ""
         """Empty while it is not open."""
+        self._turn = threading.Lock()
         self._name = name
         self._find = find
         self._users = 0
         self._claim: Claim | None = None
-        self._lanes: dict[Path, Lane] = {}
+        self._owner: Owner | None = None
         self._gone, self._again_s = "", 0.0
 
     def use(self) -> None:
         """Claim and open the device for its first model."""
-        with self.turn:
+        with self._turn:
             if not self._users:
                 self._open()
             self._users += 1
 
     def leave(self) -> None:
-        with self.turn:
+        with self._turn:
             self._users -= 1
             if not self._users:
                 self._close()
 
-    def lane(self, path: Path) -> Lane:
-        """A model on the device, which is opened anew after a failure; the caller has the turn.
+    def run(self, job: Job) -> NDArray[np.float32]:
+        """A model's logits on the device, which is opened anew after a failure.
 
         Raises BackendUnavailable while the device is gone.
         """
-        if self.delegate is None:
-            self._reopen()
-        if path not in self._lanes:
-            delegates = [self.delegate]
-            self._lanes[path] = Lane(
-                open_interpreter(path, 1, runtime=self.runtime, experimental_delegates=delegates)
-            )
-        return self._lanes[path]
+        with self._turn:
+            owner = self._owner or self._reopened()
+            try:
+                return owner.run(job)
+            except Gone as error:
+                path = self.path
+                self._close()
+                reason = diagnose(attached(), path)
+                raise unavailable(f"the Edge TPU does not answer: {reason}") from error
 
-    def give_up(self) -> None:
-        """Let go of a device that failed, with all its models; the caller has the turn."""
-        self._close()
-
-    def _reopen(self) -> None:
+    def _reopened(self) -> Owner:
         if time.monotonic() < self._again_s:
             raise unavailable(self._gone)
         try:
-            self._open()
+            return self._open()
         except BackendUnavailable as error:
             self._gone, self._again_s = error.reason, time.monotonic() + REOPEN_S
             raise
 
-    def _open(self) -> None:
+    def _open(self) -> Owner:
         found = self._find()
         index = chosen(self._name, found.devices)
         path = found.devices[index].path
         self._claim = Claim(path)
         try:
-            self.runtime = _runtime(found)
-            self.delegate = self._load(self.runtime, found.library, index, path)
-            self.path = path
+            self._owner = Owner(found.library, f":{index}", held=[self._claim.handle])
+        except Gone as error:
+            self._close()
+            raise unavailable(diagnose(attached(), path)) from error
         except BackendUnavailable:
             self._close()
             raise
-
-    def _load(self, runtime: ModuleType, library: str, index: int, path: str) -> Any:  # noqa: ANN401 - the runtime has no types
-        """The delegate, once a child has opened the device and survived it."""
-        option = f":{index}"
-        if not tried((library,), device=option).opened:
-            raise unavailable(diagnose(attached(), path))
-        try:
-            return runtime.load_delegate(library, {"device": option})
-        except (ValueError, OSError) as error:
-            raise unavailable(diagnose(attached(), path)) from error
+        self.path = path
+        return self._owner
 
     def _close(self) -> None:
-        self._lanes.clear()  # which hold the delegate, and it the device
-        self.delegate = None
         self.path = ""
+        if self._owner:
+            self._owner.close()
+            self._owner = None
         if self._claim:
             self._claim.release()
             self._claim = None
@@ -255,10 +246,8 @@ def _shared(name: str) -> _Shared:
     return _Shared(name, lambda: _survey(SYSFS))
 
 
-def _runtime(found: Trial) -> ModuleType:
-    """Pycoral's own where a child found it to work, since it fits its libedgetpu; else LiteRT."""
-    coral = pycoral_runtime() if found.pycoral else None
-    return coral[0] if coral else interpreter_module()
+def _litert() -> str:
+    return interpreter_module().__name__.partition(".")[0]
 
 
 def _survey(sysfs: Path) -> Trial:

@@ -133,24 +133,24 @@ class Claim:
         folder = folder or Path(tempfile.gettempdir())
         self._file = folder / f"mnv4serve-edgetpu{re.sub(r'[^A-Za-z0-9]+', '-', path)}.lock"
         try:
-            self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
+            self.handle = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise unavailable(
                 f"the lock {self._file} cannot be opened ({error.strerror}): if it is another "
                 "user's, end that service and remove it"
             ) from error
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.pread(self._handle, 20, 0).decode(errors="replace").strip() or "unknown"
-            os.close(self._handle)
+            owner = os.pread(self.handle, 20, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self.handle)
             raise unavailable(f"{Trouble.BUSY}: process {owner} holds {path}") from error
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, str(os.getpid()).encode(), 0)
+        os.ftruncate(self.handle, 0)
+        os.pwrite(self.handle, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Let the next process have the device."""
-        os.close(self._handle)
+        """Let the next process have the device, once no child that was given the file has it."""
+        os.close(self.handle)
 
 
 def _pci(sysfs: Path) -> list[Hardware]:

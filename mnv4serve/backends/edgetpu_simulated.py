@@ -4,6 +4,7 @@ It is used only where a configuration names the device `edgetpu:simulated-LINK`;
 it serves says so. It computes on the processor that it pretends to relieve.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from mnv4serve.backends import Artifact, litert_file
 from mnv4serve.backends.edgetpu_latency import LINKS, Link, Work, predicted_ms, upload_ms
 from mnv4serve.backends.litert import LitertBackend
 from mnv4serve.errors import BadConfig
+
+logger = logging.getLogger(__name__)
 
 SIMULATED = "simulated"
 DEFAULT_LINK = "usb3"
@@ -103,6 +106,7 @@ def link_of(device: str) -> Link:
 
 @cache
 def _chip_on(link: Link) -> Chip:
-    """Models on the same link share a chip."""
-    del link
+    """Models on the same link share a chip, whose first use is told."""
+    name = next(name for name, known in LINKS.items() if known == link)
+    logger.info("device_simulated", extra={"link": name, "simulated": True})
     return Chip()

@@ -1,26 +1,21 @@
 """First contact with libedgetpu, in a process of its own: some builds of it kill who loads them.
 
-    python -m mnv4serve.backends.edgetpu_trial LIBRARY...              lists devices
-    python -m mnv4serve.backends.edgetpu_trial LIBRARY... --open :0    opens one as well
+    python -m mnv4serve.backends.edgetpu_trial LIBRARY...
 
-Prints one JSON document. The serving process loads the library only after a child has survived.
+Prints the devices as one JSON document.
 """
 
-import argparse
 import ctypes
-import importlib
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 from mnv4serve.backends.edgetpu_devices import Device, Trouble, unavailable
 from mnv4serve.backends.edgetpu_pycoral import pycoral_runtime
 
 TIMEOUT_S = 15.0
-"""A stick that needs its firmware takes some seconds."""
 _KINDS = ("pci", "usb")
 
 
@@ -31,7 +26,6 @@ class Trial:
     library: str
     """Empty where none could be loaded."""
     devices: tuple[Device, ...]
-    opened: bool
     pycoral: str = ""
     """What Google's pycoral says of libedgetpu; empty where it is not installed or no use."""
 
@@ -42,13 +36,12 @@ class _Record(ctypes.Structure):
     _fields_ = (("type", ctypes.c_int), ("path", ctypes.c_char_p))
 
 
-def tried(libraries: Sequence[str], *, device: str = "") -> Trial:
-    """List the devices, and open one of them where it is named as libedgetpu does (`:0`).
+def tried(libraries: Sequence[str]) -> Trial:
+    """The devices that the first of the libraries lists.
 
-    Raises BackendUnavailable where the library kills the child or does not come back.
+    Raises BackendUnavailable where it kills the child or does not come back.
     """
     command = [sys.executable, "-m", "mnv4serve.backends.edgetpu_trial", *libraries]
-    command += ["--open", device] if device else []
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as error:
@@ -58,8 +51,7 @@ def tried(libraries: Sequence[str], *, device: str = "") -> Trial:
     try:
         found = json.loads(done.stdout)
         devices = tuple(Device(kind, path) for kind, path in found["devices"])
-        opened, pycoral = found["opened"], found["pycoral"]
-        return Trial(found["library"], devices, opened=opened, pycoral=pycoral)
+        return Trial(found["library"], devices, pycoral=found["pycoral"])
     except (ValueError, KeyError) as error:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise unavailable(f"libedgetpu cannot be tried: {' '.join(last)}") from error
@@ -91,27 +83,13 @@ def _load(names: Sequence[str]) -> tuple[str, ctypes.CDLL | None]:
     return "", None
 
 
-def _opens(name: str, device: str, coral: tuple[ModuleType, str] | None) -> bool:
-    runtime = coral[0] if coral else importlib.import_module("ai_edge_litert.interpreter")
-    try:
-        runtime.load_delegate(name, {"device": device})
-    except (ValueError, OSError):
-        return False
-    return True
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("libraries", nargs="+")
-    parser.add_argument("--open", default="")
-    flags = parser.parse_args()
-    name, library = _load(flags.libraries)
+    name, library = _load(sys.argv[1:])
     devices = listed(library) if library else []
     coral = pycoral_runtime() if library else None
     found = {
         "library": name,
         "devices": [(device.kind, device.path) for device in devices],
-        "opened": bool(library and flags.open) and _opens(name, flags.open, coral),
         "pycoral": coral[1] if coral else "",
     }
     sys.stdout.write(json.dumps(found))

@@ -4,9 +4,12 @@
    FAKE_EDGETPU_BUSY      device options that cannot be opened, for example ":1"
    FAKE_EDGETPU_CRASH     "list" or "open": where the driver aborts
    FAKE_EDGETPU_SLOW_S    seconds that opening takes
+   FAKE_EDGETPU_PULLED    a file: once it is there, the driver of an open device aborts, as the real
+                          one does when a stick is pulled out
 
    Its delegate claims no operator, so an uncompiled model runs on the processor. */
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -66,6 +69,11 @@ static int prepare(void *context, struct delegate *self) {
   return 0;
 }
 
+static void *watch(void *file) {
+  while (access(file, F_OK) != 0) usleep(2000);
+  abort();
+}
+
 struct delegate *tflite_plugin_create_delegate(const char *const *keys, const char *const *values,
                                                size_t n, void (*complain)(const char *)) {
   struct device devices[MOST];
@@ -79,6 +87,9 @@ struct delegate *tflite_plugin_create_delegate(const char *const *keys, const ch
     if (values[i][0] == ':') wanted = (size_t)atoi(values[i] + 1);
   }
   if (wanted >= scan(devices)) return NULL;
+  pthread_t watcher;
+  if (setting("FAKE_EDGETPU_PULLED")[0])
+    pthread_create(&watcher, NULL, watch, (void *)setting("FAKE_EDGETPU_PULLED"));
   struct delegate *made = calloc(1, sizeof *made);
   made->prepare = prepare;
   return made;

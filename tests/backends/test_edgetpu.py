@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
-from mnv4serve.backends import Artifact, edgetpu, edgetpu_trial, open_backend
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+from mnv4serve.backends import Artifact, edgetpu, edgetpu_owner, open_backend
 from mnv4serve.backends.edgetpu import COMPILED, REASON, EdgeTpuBackend, compiled_path, probe
 from mnv4serve.backends.edgetpu_devices import Claim, Device, chosen
 from mnv4serve.backends.edgetpu_trial import Trial
@@ -34,7 +38,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("there is no C compiler to make the stand-in with")
     path = tmp_path_factory.mktemp("fake") / "libedgetpu.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", path, SOURCE], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-pthread", "-o", path, SOURCE], check=True
+    )
     return path
 
 
@@ -131,9 +137,9 @@ def test_models_share_a_device() -> None:
     shared.use()
 
     shared.leave()
-    assert shared.delegate is not None
+    assert shared.path == "/sys/bus/usb/devices/2-1"
     shared.leave()
-    assert shared.delegate is None
+    assert not shared.path
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,7 @@ def test_an_open_without_end_is_given_up(
 ) -> None:
     """A driver that hangs, hangs a child, which is ended; the sentence says how long it had."""
     fake(slow_s="60")
-    monkeypatch.setattr(edgetpu_trial, "TIMEOUT_S", 4.0)
+    monkeypatch.setattr(edgetpu_owner, "TIMEOUT_S", 4.0)
 
     with pytest.raises(BackendUnavailable, match="did not answer within 4 s"):
         EdgeTpuBackend(built, device="edgetpu:0", slots=1)
@@ -213,31 +219,40 @@ def test_a_device_held_by_another_process_names_it(built: Artifact, tmp_path: Pa
     EdgeTpuBackend(built, device="edgetpu:0", slots=1).close()
 
 
-class Unplugged:
-    """A model whose device is no longer there."""
-
-    def run(self, *_: object) -> None:
-        raise RuntimeError("the delegate failed")
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> edgetpu._Shared:
+    """The first device, the same one for all models."""
+    shared = edgetpu._Shared("edgetpu:0", survey)
+    monkeypatch.setattr(edgetpu, "_shared", lambda _: shared)
+    return shared
 
 
 def test_an_unplugged_device_is_found_again(
-    fake: Setting, built: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: Setting,
+    built: Artifact,
+    shared: edgetpu._Shared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While it is away each request is told at once; once it is back all its models answer."""
+    """Its driver aborts, which this process survives; once it is back all its models answer."""
+    pulled = tmp_path / "pulled"
+    fake(pulled=str(pulled))
     other = replace(built, path=Path(shutil.copy(built.path, tmp_path / "other.tflite")))
-    shared = edgetpu._Shared("edgetpu:0", survey)
-    monkeypatch.setattr(edgetpu, "_shared", lambda _: shared)
     first = EdgeTpuBackend(built, device="edgetpu:0", slots=1)
     second = EdgeTpuBackend(other, device="edgetpu:0", slots=1)
     with closing(first), closing(second):
         expected = first.infer(pictures(1))
         fake(devices="")
-        monkeypatch.setitem(shared._lanes, built.path, Unplugged())
+        owner = shared._owner
+        assert owner is not None
+        pulled.touch()
+        assert owner._process.wait(60) == -signal.SIGABRT
         with pytest.raises(BackendUnavailable, match="does not answer: no Edge TPU"):
             first.infer(pictures(1))
         with pytest.raises(BackendUnavailable, match="no Edge TPU is attached"):
             second.infer(pictures(1))
 
+        pulled.unlink()
         fake(devices=TWO)
         with pytest.raises(BackendUnavailable, match="no Edge TPU is attached"):
             first.infer(pictures(1))
@@ -245,6 +260,59 @@ def test_an_unplugged_device_is_found_again(
 
         assert (first.infer(pictures(1)) == expected).all()
         assert (second.infer(pictures(1)) == expected).all()
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_device_that_hangs_is_given_up(
+    built: Artifact, shared: edgetpu._Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is ended, so that the next request can open the device anew."""
+    with closing(EdgeTpuBackend(built, device="edgetpu:0", slots=1)) as backend:
+        expected, owner = backend.infer(pictures(1)), shared._owner
+        assert owner is not None
+        owner._process.send_signal(signal.SIGSTOP)
+        with monkeypatch.context() as soon:
+            soon.setattr(edgetpu_owner, "TIMEOUT_S", 0.05)
+            soon.setattr(edgetpu_owner, "END_S", 0.05)
+            with pytest.raises(BackendUnavailable, match="does not answer"):
+                backend.infer(pictures(1))
+
+        assert owner._process.poll() == -signal.SIGKILL
+        assert np.array_equal(backend.infer(pictures(1)), expected)
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_device_stays_claimed_while_its_process_lives(
+    built: Artifact, shared: edgetpu._Shared
+) -> None:
+    """Even if the serving process let go of the lock first, nobody else would open it."""
+    backend = EdgeTpuBackend(built, device="edgetpu:0", slots=1)
+    with closing(backend):
+        assert shared._claim is not None
+        os.close(shared._claim.handle)
+        shared._claim = None
+
+        with pytest.raises(BackendUnavailable, match=f"process {os.getpid()} holds"):
+            Claim("/sys/bus/usb/devices/2-1")
+
+    Claim("/sys/bus/usb/devices/2-1").release()
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_file_that_the_runtime_refuses_is_a_sentence(
+    built: Artifact, shared: edgetpu._Shared, tmp_path: Path
+) -> None:
+    """The device stays open for the other models."""
+    broken = replace(built, path=tmp_path / "broken.tflite")
+    broken.path.write_bytes(built.path.read_bytes()[:400])
+    with closing(EdgeTpuBackend(built, device="edgetpu:0", slots=1)) as backend:
+        owner = shared._owner
+
+        with pytest.raises(ArtifactMismatch, match="broken"):
+            EdgeTpuBackend(broken, device="edgetpu:0", slots=1)
+
+        assert backend.infer(pictures(1)).shape == (1, 5)
+        assert shared._owner is owner
 
 
 def test_a_claim_is_given_back(tmp_path: Path) -> None:
@@ -275,16 +343,55 @@ def test_an_uncompiled_model_says_why(int8_network: Path, tmp_path: Path) -> Non
         compiled_path(described)
 
 
-def test_a_compiled_model_needs_the_chip() -> None:
+@pytest.fixture
+def sample() -> bytes:
+    """A model that Google's compiler made, of 1001 labels at 128 pixels."""
+    name = "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
+    path = Path(__file__).parents[3] / "shared/data/edgetpu" / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    return path.read_bytes()
+
+
+def test_a_compiled_model_needs_the_chip(sample: bytes, tmp_path: Path) -> None:
     """Without a delegate that knows its operator LiteRT refuses it, which is no crash."""
-    sample = (
-        Path(__file__).parents[3] / "shared/data/edgetpu/mobilenet_v1_0.25_128_quant_edgetpu.tflite"
-    )
-    if not sample.is_file():
-        pytest.skip(f"{sample} is not here")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(sample)
 
     with pytest.raises(ArtifactMismatch, match="cannot load"):
-        open_interpreter(sample, 1)
+        open_interpreter(path, 1)
+
+
+def signed(content: bytes) -> bytes:
+    """A model's file that says int8 where it said uint8."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for tensor in model.subgraphs[0].tensors:
+        tensor.type = schema.TensorType.INT8
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_a_compiled_model_tells_what_it_sends(
+    sample: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Weights once, weights and instructions with every picture; a damaged package is refused."""
+    caplog.set_level("INFO", logger="mnv4serve")
+    described = artifact(
+        tmp_path / "model.tflite", BackendName.EDGETPU, resolution=128, n_labels=1001
+    )
+    (tmp_path / COMPILED).write_bytes(signed(sample))
+
+    assert compiled_path(described) == tmp_path / COMPILED
+    (record,) = caplog.records
+    assert record.message == "edgetpu_model"
+    found = vars(record)
+    assert found["cached_bytes"] == 566_912
+    assert (found["streamed_bytes"], found["instruction_bytes"]) == (0, 170_032)
+
+    (tmp_path / COMPILED).write_bytes(signed(sample.replace(b"DWN1", b"none")))
+    with pytest.raises(BackendUnavailable, match=r"damaged, .* holds no package"):
+        compiled_path(described)
 
 
 @pytest.mark.usefixtures("fake")
@@ -299,15 +406,12 @@ def test_slots_take_turns(built: Artifact) -> None:
 
 
 @pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path of this process and of children; what it held is forgotten after."""
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path of children, which alone import what may be no use."""
     folder = tmp_path / "packages"
     folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    yield folder
-    for name in [name for name in sys.modules if name.startswith(("pycoral", "tflite_runtime"))]:
-        del sys.modules[name]
+    return folder
 
 
 def install(folder: Path, files: Mapping[str, str]) -> None:
@@ -329,10 +433,14 @@ PYCORAL = {
     "pycoral/utils/__init__.py": "",
     "pycoral/utils/edgetpu.py": GOOGLES,
     "tflite_runtime/__init__.py": "",
-    "tflite_runtime/interpreter.py": "from ai_edge_litert.interpreter import *\n"
-    "from ai_edge_litert.interpreter import Interpreter, load_delegate\n",
+    "tflite_runtime/interpreter.py": "from pathlib import Path\n"
+    "from ai_edge_litert import interpreter as litert\n"
+    "from ai_edge_litert.interpreter import Interpreter\n"
+    "def load_delegate(*given):\n"
+    "    Path(__file__).with_name('asked').touch()\n"
+    "    return litert.load_delegate(*given)\n",
 }
-"""As Google's is laid out, with LiteRT in its runtime's place."""
+"""As Google's is laid out, with LiteRT in its runtime's place, which notes that it was asked."""
 
 
 @pytest.mark.usefixtures("fake")
@@ -343,10 +451,9 @@ def test_googles_pycoral_brings_its_runtime(packages: Path, built: Artifact) -> 
     found = probe(Path("/nothing"))
     with closing(EdgeTpuBackend(built, device="edgetpu", slots=1)) as backend:
         answer = backend.infer(pictures(1))
-        runtime = backend._device.runtime
 
     assert found.runtime == "tflite_runtime with BuildLabel(made up), RuntimeVersion(14)"
-    assert runtime is sys.modules["tflite_runtime.interpreter"]
+    assert (packages / "tflite_runtime/asked").exists()
     assert answer.shape == (1, 5)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
-from mnv4serve.backends import is_simulated, open_backend
+from mnv4serve.backends import edgetpu_simulated, is_simulated, open_backend
 from mnv4serve.backends.edgetpu_latency import LINKS
 from mnv4serve.backends.edgetpu_simulated import Chip, Clock, SimulatedBackend, link_of
 from mnv4serve.domain import Arm, BackendName, Picture, Precision, Terms, Timing
@@ -64,6 +64,20 @@ def test_answers_are_those_of_litert(int8_network: Path) -> None:
 
     with closing(chip), closing(processor):
         assert np.array_equal(chip.infer(pixels), processor.infer(pixels))
+
+
+def test_its_first_use_is_logged(int8_network: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Marked as simulated, once for all models on it."""
+    caplog.set_level("INFO", logger="mnv4serve")
+    edgetpu_simulated._chip_on.cache_clear()
+    described = artifact(int8_network, BackendName.EDGETPU, precision=Precision.INT8)
+
+    for _ in range(2):
+        open_backend(described, device="edgetpu:simulated-pi4", slots=1, threads=1).close()
+
+    (record,) = caplog.records
+    assert record.message == "device_simulated"
+    assert (vars(record)["link"], vars(record)["simulated"]) == ("pi4", True)
 
 
 def test_a_run_takes_what_the_model_predicts(int8_network: Path) -> None:
