@@ -107,7 +107,7 @@ class Releaser:
         for done, resolution in enumerate(sorted(resolutions)):
             self._step(f"{checkpoint.name}@{resolution} on dev", done, len(resolutions))
             begun, variant = self._begun(catalog, checkpoint, resolution)
-            accuracy = judge.on_dev(begun, exact_target(variant)).accuracy
+            accuracy = judge.on_dev(begun, exact_target(begun.zoos[self.zoo], variant)).accuracy
             if accuracy > best:
                 best = accuracy
                 kept.append(resolution)
@@ -155,7 +155,7 @@ class Releaser:
         self, catalog: Catalog, checkpoint: Checkpoint, variant: Variant, judge: Judge
     ) -> tuple[Variant, VariantFindings]:
         """The variant with the temperature and the ranges that dev prefers."""
-        target = exact_target(variant)
+        target = exact_target(catalog.zoos[self.zoo], variant)
         score = judge.on_dev(catalog, target)
         temperature = fit_temperature(score.logits, score.labels)
         losses = [log_loss(score.logits, score.labels, t) for t in (1.0, temperature)]
@@ -194,7 +194,7 @@ class Releaser:
         refused = findings.refused()
         kept = [
             target
-            for target in targets_of(variant)
+            for target in targets_of(catalog.zoos[self.zoo], variant)
             if target.precision is not Precision.INT8 or target.backend not in refused
         ]
         figures = []

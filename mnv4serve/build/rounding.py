@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnv4serve.artifacts import Target, available_targets
+from mnv4serve.artifacts import Target, available_targets, unfit
 from mnv4serve.backends import probe
 from mnv4serve.build.assemble import reference_model
 from mnv4serve.build.catalog_file import with_variant
@@ -17,7 +17,7 @@ from mnv4serve.build.findings import Rounding
 from mnv4serve.build.graph import capture
 from mnv4serve.build.judge import Judge, is_dev
 from mnv4serve.build.ranges import USUAL, calibrate, format_ranges
-from mnv4serve.catalog import Catalog, Checkpoint, Preprocessing, Variant
+from mnv4serve.catalog import Catalog, Checkpoint, Preprocessing, Variant, Zoo
 from mnv4serve.domain import BackendName, Precision
 from mnv4serve.errors import ArtifactMismatch
 from mnv4serve.evaluation import Score, labelled_files, reader
@@ -65,14 +65,15 @@ class Ranged:
         return max((one.bound for one in self.rounding), default=0.0)
 
 
-def targets_of(variant: Variant) -> tuple[Target, ...]:
+def targets_of(zoo: Zoo, variant: Variant) -> tuple[Target, ...]:
     """What this machine can build of a variant."""
-    return available_targets(variant, [probe(name) for name in BACKENDS])
+    offered = available_targets(variant, [probe(name) for name in BACKENDS])
+    return tuple(target for target in offered if not unfit(zoo, target))
 
 
-def exact_target(variant: Variant) -> Target:
+def exact_target(zoo: Zoo, variant: Variant) -> Target:
     """The artifact that others are compared with: fp32 on the first backend that has it."""
-    return next(t for t in targets_of(variant) if t.precision is Precision.FP32)
+    return next(t for t in targets_of(zoo, variant) if t.precision is Precision.FP32)
 
 
 def choose_ranges(
@@ -89,7 +90,7 @@ def choose_ranges(
     One attempt is made where dev has so few pictures that none could be shown to be good enough.
     Where every attempt is so far off that its builds are refused, the variant has no int8.
     """
-    exact = judge.on_dev(catalog, exact_target(variant))
+    exact = judge.on_dev(catalog, exact_target(catalog.zoos[judge.zoo], variant))
     enough = loss_bound(won=0, lost=0, n=exact.n) < largest_loss
     if not enough:
         judge.report(
@@ -102,8 +103,9 @@ def choose_ranges(
         file = write_file(catalog, f"weights/{judge.zoo}/{variant.name}.ranges.json", content)
         ranged = variant.model_copy(update={"ranges": file})
         trial = with_variant(catalog, judge.zoo, checkpoint, ranged)
+        rounded = _int8(trial.zoos[judge.zoo], ranged)
         try:
-            answers = {t.backend: judge.on_dev(trial, t) for t in _int8(ranged)}
+            answers = {target.backend: judge.on_dev(trial, target) for target in rounded}
         except ArtifactMismatch as error:
             judge.report(f"{error}; its ranges were {attempt.name}")
             continue
@@ -118,8 +120,8 @@ def choose_ranges(
     return best, tuple(one for other in tried if other is not best for one in other.rounding)
 
 
-def _int8(variant: Variant) -> list[Target]:
-    return [target for target in targets_of(variant) if target.precision is Precision.INT8]
+def _int8(zoo: Zoo, variant: Variant) -> list[Target]:
+    return [target for target in targets_of(zoo, variant) if target.precision is Precision.INT8]
 
 
 def calibration_files(files: Sequence[Path], count: int = 512) -> list[Path]:

@@ -9,7 +9,7 @@ import pytest
 from mnv4serve.build.confidence import Surprise
 from mnv4serve.build.findings import Rounding, VariantFindings, load_findings
 from mnv4serve.build.release import Releaser, Sources
-from mnv4serve.build.rounding import ATTEMPTS, Attempt, calibration_files
+from mnv4serve.build.rounding import ATTEMPTS, Attempt, calibration_files, targets_of
 from mnv4serve.domain import BackendName, Precision
 
 from .conftest import SIDE, Released
@@ -63,6 +63,21 @@ def test_the_next_attempt_is_made_where_one_costs_too_much(copied: Released) -> 
     assert {one.attempt for one in found.taken()} == {ATTEMPTS[0].name}
     assert all(one.accepted for one in found.taken())
     assert any(clipping.name in line for line in lines)
+
+
+def test_attention_is_rounded_for_the_backends_that_compute_it(released: Released) -> None:
+    """A network that LiteRT cannot take has its int8 elsewhere, and costs no attempt."""
+    zoo = released.zoo
+    attentive = [
+        one.model_copy(update={"architecture": "hybrid_medium"}) for one in zoo.checkpoints
+    ]
+    hybrid = zoo.model_copy(update={"checkpoints": tuple(attentive)})
+
+    plain = {t.backend for t in targets_of(zoo, zoo.variants[0])}
+    left = targets_of(hybrid, zoo.variants[0])
+
+    assert plain - {t.backend for t in left} == {BackendName.LITERT}
+    assert BackendName.CPU in {t.backend for t in left if t.precision is Precision.INT8}
 
 
 def test_calibration_takes_as_many_as_asked() -> None:

@@ -62,7 +62,7 @@ def test_its_arms_can_be_given_an_accuracy(device: str) -> None:
     """`mnv4serve certify` judges every precision of the GPU, on the GPU."""
     _, zoo = open_catalog(None, Path("none"), None).zoo()
 
-    judged = targets_of(zoo.variants[0])
+    judged = targets_of(zoo, zoo.variants[0])
 
     halves = probe(BackendName.CUDA).precisions
     assert {t.precision for t in judged if t.backend is BackendName.CUDA} == set(halves)
