@@ -8,6 +8,7 @@ without torch takes it. `mnv4serve certify` renews the files that are there.
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from mnv4serve.artifacts import Target, unfit
@@ -25,10 +26,15 @@ def with_ready(catalog: Catalog, zoo_name: str, name: str) -> Catalog:
     reason = unfit(zoo, Target(name, BackendName.LITERT, Precision.INT8))
     if reason:
         sys.exit(reason)
+    begin_s = time.perf_counter()
     file = write_ready(catalog, zoo_name, name)
+    taken_s = time.perf_counter() - begin_s
     content = catalog.read(file)
     streamed = streamed_bytes(read(content))
-    sys.stdout.write(f"{name}: {len(content)} bytes, streams {streamed} bytes per inference\n")
+    sys.stdout.write(
+        f"{name}: {len(content)} bytes, streams {streamed} bytes per inference, "
+        f"converted in {taken_s:.1f} s\n"
+    )
     variant = zoo.variant(name).model_copy(update={"ready": file})
     return with_variant(catalog, zoo_name, zoo.checkpoint(variant.checkpoint), variant)
 
