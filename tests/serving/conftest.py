@@ -34,6 +34,7 @@ pools:
     threads: 1
     placement: deployment
 late_limit_ms: 500
+max_queue: 8
 max_body_bytes: 200000
 drain_timeout_s: 2
 """

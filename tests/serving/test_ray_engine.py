@@ -5,6 +5,8 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 import httpx
@@ -19,6 +21,11 @@ from tests.serving.rig import jpeg
 
 pytestmark = pytest.mark.ray
 IMAGE = jpeg()
+BURST = 16
+"""More than run and wait at the far pool together."""
+SOON = "budget_ms=100&backend=onnx"
+"""Given up half a second late, before the pool counts as down."""
+PATIENT = "budget_ms=10000&backend=onnx"
 
 
 def _post(cluster: Cluster, query: str, body: bytes = IMAGE) -> httpx.Response:
@@ -59,6 +66,56 @@ def test_errors_keep_their_meaning_over_http(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+
+
+@contextmanager
+def silent_pool(cluster: Cluster) -> Iterator[None]:
+    """The far pool is there and says nothing; afterwards it answers again."""
+    (pool,) = replicas("pool-far")
+    pool.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        pool.send_signal(signal.SIGCONT)
+    _until(cluster, PATIENT, httpx.codes.OK)
+
+
+def _until(cluster: Cluster, query: str, status: int) -> httpx.Response:
+    give_up = time.monotonic() + 90
+    while (answer := _post(cluster, query)).status_code != status:
+        assert time.monotonic() < give_up, answer.text
+    return answer
+
+
+def test_backpressure_keeps_its_meaning_over_http(cluster: Cluster) -> None:
+    """Too many are 429, out of time 504, a pool that is down 503, each with problem details."""
+    with silent_pool(cluster):
+        with ThreadPoolExecutor(BURST) as callers:
+            answers = list(callers.map(lambda _: _post(cluster, SOON), range(BURST)))
+        answers.append(_until(cluster, PATIENT, httpx.codes.SERVICE_UNAVAILABLE))
+
+    found = {one.status_code: one for one in answers}
+    assert found.keys() == {429, 503, 504}
+    assert {one.headers["content-type"] for one in answers} == {"application/problem+json"}
+    assert "retry-after" in found[429].headers
+
+
+def test_backpressure_keeps_its_meaning_over_grpc(
+    cluster: Cluster, stub: classifier_pb2_grpc.ClassifierStub
+) -> None:
+    """The same three as statuses, each with its details."""
+    soon = pb.ClassifyRequest(image=IMAGE, budget_ms=100, backend="onnx")
+
+    with silent_pool(cluster):
+        calls = [stub.Classify.future(soon, timeout=20) for _ in range(BURST)]
+        found = {one.code(): one for one in calls}
+        _until(cluster, PATIENT, httpx.codes.SERVICE_UNAVAILABLE)
+        down = stub.Classify.future(soon, timeout=20)
+        found[down.code()] = down
+
+    expected = {"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "UNAVAILABLE"}
+    assert {code.name for code in found} == expected
+    assert all("grpc-status-details-bin" in dict(one.trailing_metadata()) for one in found.values())
 
 
 def test_an_answer_is_named_once(cluster: Cluster) -> None:
@@ -125,6 +182,7 @@ def test_metrics_are_the_nodes(cluster: Cluster) -> None:
         text = httpx.get(cluster.metrics, timeout=10).text
 
     assert elsewhere.status_code == httpx.codes.NOT_FOUND
+    assert "metrics-export-port" in elsewhere.text
     assert "ray_mnv4serve_requests_total" in text
     assert "ray_mnv4serve_device_up" in text
 
