@@ -12,7 +12,9 @@ import pytest
 pytest.importorskip("onnx", reason="reading ONNX files needs onnx")
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
+import flatbuffers
 import onnx
+from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
 from mnv4serve.build.foreign.child import ask
@@ -62,6 +64,21 @@ def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
     onnx.save(model, path)
 
     with pytest.raises(CatalogError, match="Enchant"):
+        look(path)
+
+
+def test_an_operator_that_litert_lacks_is_named(tmp_path: Path) -> None:
+    """Such as one that only its maker's own runtime knows."""
+    path = write_tflite(tmp_path / "theirs.tflite")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    code = model.operatorCodes[0]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = "Enchant"
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+
+    with pytest.raises(CatalogError, match=r"LiteRT cannot load it .*Enchant"):
         look(path)
 
 
