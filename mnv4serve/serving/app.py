@@ -6,7 +6,7 @@ stands in `ray_private`.
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from threading import Lock
 from typing import Any
 
@@ -26,7 +26,7 @@ from mnv4serve.serving.cluster import (
     NodeFacts,
     check_flags,
     check_nodes,
-    check_plain,
+    check_servable,
     ingress_cpus,
     node_facts,
 )
@@ -35,14 +35,15 @@ from mnv4serve.serving.gateway import Gateway
 from mnv4serve.serving.generations import NEW, Generations, changed, generation_of, retire
 from mnv4serve.serving.http_api import App, make_app
 from mnv4serve.serving.pool_host import PoolHost
+from mnv4serve.serving.portraits import portraits
 from mnv4serve.serving.ray_metrics import Flusher, RaySink
 from mnv4serve.serving.ray_private import by_value, publish
 from mnv4serve.serving.relay import Answered, Passed, answer
 from mnv4serve.serving.remote import Link, RemotePool, remote_pool
+from mnv4serve.serving.site import Assembled
 
 MAX_ONGOING = 1024
 """Far above what admission lets through, so that Serve itself never queues or refuses."""
-GENERATION_TIMEOUT_S = 300.0
 ATTEMPTS = 3
 """To start a replica: what fails every time, such as a missing artifact, is told soon."""
 NODES_TIMEOUT_S = 60.0
@@ -68,7 +69,9 @@ class _Ingress:
             metrics_text=None,
         )
         publish(self._gateway)
-        self._tasks = {asyncio.create_task(self._flusher.run())}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._joining: list[asyncio.Task[None]] = []
+        self._keep(self._flusher.run())
         await self._bring_up(config, NEW)
 
     async def reconfigure(self, changes: dict[str, Any]) -> None:
@@ -80,21 +83,55 @@ class _Ingress:
         site = await asyncio.to_thread(survey, local)
         self._metrics.describe_build(version=__version__, zoo=site.zoo_name, engine="ray")
         assembled = await asyncio.to_thread(assemble, site, local, metrics=self._metrics)
-        portraits = [await _portrait(handle, generation) for handle in self._handles.values()]
-        same_zoo = [portrait for portrait in portraits if portrait.zoo == site.zoo_name]
+        there, away = await portraits(
+            {label: by_value(handle, "portrait") for label, handle in self._handles.items()},
+            wanted=lambda portrait: generation in (NEW, portrait.generation),
+        )
+        same_zoo = [portrait for portrait in there if portrait.zoo == site.zoo_name]
         remotes = [self._remote(portrait, config, assembled.lock) for portrait in same_zoo]
-        for pool in remotes:
-            watch(self._metrics, pool)
         labels = [label.name for label in site.zoo.labels]
         views = [view for portrait in same_zoo for view in portrait.views]
         before = self._gateway.open(assembled, remotes, views, zoo=(site.zoo_name, labels))
-        retiring = asyncio.create_task(retire(before))
-        self._tasks.add(retiring)
-        retiring.add_done_callback(self._tasks.discard)
+        self._keep(retire(before))
+        for joining in self._joining:
+            joining.cancel()
+        self._joining = [
+            self._keep(self._join(label, asking, config, assembled))
+            for label, asking in away.items()
+        ]
+
+    async def _join(
+        self, label: str, asking: asyncio.Task[Portrait], config: ServiceConfig, among: Assembled
+    ) -> None:
+        """Take a pool that was away when the others were opened, once it is there."""
+        self._metrics.watch_device(
+            label,
+            queue_depth=lambda: 0.0,
+            slowdown=lambda: 1.0,
+            up=lambda: 0.0,
+            simulated=False,
+        )
+        try:
+            portrait = await asking
+        finally:
+            asking.cancel()
+        if portrait.zoo == self._gateway.zoo_name:
+            pool = self._remote(portrait, config, among.lock)
+            pool.start(among.decode)
+            self._gateway.join(pool, portrait.views)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that nobody awaits, until it is done."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _remote(self, portrait: Portrait, config: ServiceConfig, lock: Lock) -> RemotePool:
         link = _link(config, self._handles[portrait.label])
-        return remote_pool(portrait, link, config=config, lock=lock)
+        pool = remote_pool(portrait, link, config=config, lock=lock)
+        watch(self._metrics, pool)
+        return pool
 
     async def relay(self, passed: Passed) -> Answered:
         """A gRPC call that came in at Serve's fallback proxy."""
@@ -152,7 +189,7 @@ def build_app(config: ServiceConfig) -> serve.Application:
     Raises BadConfig where a node was started without the switches that make it fast or has
     another version, or the service is to speak TLS.
     """
-    check_plain(config)
+    check_servable(config)
     check_flags(os.environ)
     if ray.is_initialized():
         check_nodes(_ask_nodes())
@@ -224,17 +261,6 @@ def _link(config: ServiceConfig, handle: DeploymentHandle) -> Link:
         probe_interval_s=config.ray.probe_interval_s,
         probe_timeout_s=config.ray.probe_timeout_s,
     )
-
-
-async def _portrait(handle: DeploymentHandle, generation: str) -> Portrait:
-    """Once the pool serves what this ingress is about to."""
-    ask = by_value(handle, "portrait")
-    async with asyncio.timeout(GENERATION_TIMEOUT_S):
-        portrait = await ask()
-        while generation not in (NEW, portrait.generation):
-            await asyncio.sleep(0.1)
-            portrait = await ask()
-    return portrait  # type: ignore[no-any-return]
 
 
 def _granted(config: ServiceConfig, pools: Sequence[PoolConfig]) -> ServiceConfig:

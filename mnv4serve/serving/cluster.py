@@ -131,12 +131,17 @@ def set_token(environment: MutableMapping[str, str]) -> None:
         environment["RAY_AUTH_TOKEN"] = secrets.token_hex(TOKEN_BYTES)
 
 
-def check_plain(config: ServiceConfig) -> None:
-    """Raises BadConfig where the service is to speak TLS, which Ray's HAProxy does not."""
+def check_servable(config: ServiceConfig) -> None:
+    """Raises BadConfig where the ray engine cannot serve what a configuration says."""
     if config.tls is not None:
         raise BadConfig(
             "tls: the ray engine answers through an HAProxy that has no TLS: take the key out and "
             "let what stands before it end TLS, or serve with the local engine"
+        )
+    if all(pool.placement == "deployment" for pool in config.pools):
+        raise BadConfig(
+            "every pool is a deployment: leave one `colocated`, which answers while the others "
+            "are away"
         )
 
 

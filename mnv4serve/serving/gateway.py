@@ -91,6 +91,12 @@ class Gateway:
         self.not_ready_reason = ""
         return before
 
+    def join(self, pool: PoolLike, views: Sequence[ArmView]) -> None:
+        """Take one more pool, started already and under the lock of those that were opened."""
+        site = self._site
+        pools = {**site.pools, pool.routing.device: pool}
+        self._site = replace(site, pools=pools, views=(*site.views, *views))
+
     @property
     def zoo_name(self) -> str:
         return self._site.zoo_name

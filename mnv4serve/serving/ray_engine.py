@@ -14,8 +14,8 @@ from mnv4serve.profiler import cpu_grant
 from mnv4serve.serving.cluster import (
     CPU,
     SERVICER_FUNCTIONS,
-    check_plain,
     check_room,
+    check_servable,
     demand,
     named_resources,
     proxy_ports,
@@ -77,7 +77,7 @@ def check_setup(config: ServiceConfig) -> None:
 
     Raises AddressTaken or BadConfig.
     """
-    check_plain(config)
+    check_servable(config)
     if config.ray.address is None:
         check_room(config, {CPU: float(cpu_grant())})
     check_ports(config)

@@ -90,7 +90,7 @@ class RemotePool:
     def close(self) -> None:
         """Give up what is in flight."""
         self._watching.cancel()
-        self._lose()
+        self._give_up()
 
     async def run(self, job: Job, image: bytes) -> Ran:
         """Send an admitted job and wait for its result.
@@ -217,6 +217,10 @@ class RemotePool:
     def _lose(self) -> None:
         if self.up:
             logger.error("pool_down", extra={"device": self.routing.device})
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self.up:
             self.up = False
             self._gone.set_result(None)
 

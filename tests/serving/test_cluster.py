@@ -149,6 +149,12 @@ def test_tls_is_refused_instead_of_left_out() -> None:
         check_setup(ServiceConfig(tls=tls))
 
 
+def test_an_ingress_without_a_pool_is_refused() -> None:
+    """Whatever happens to the others, it has something to answer with."""
+    with pytest.raises(BadConfig, match="leave one `colocated`"):
+        check_setup(ServiceConfig(pools=(CORAL,)))
+
+
 def test_a_cluster_that_is_started_asks_for_a_token() -> None:
     """One is made up where there is none, another each time; the user's own is kept."""
     first: dict[str, str] = {}

@@ -199,6 +199,37 @@ async def test_a_pool_that_is_silent_is_taken_out_and_back() -> None:
     pair.close()
 
 
+async def test_a_pool_may_join_later() -> None:
+    """A gateway that opened without it sends it work once it is there."""
+    pair = await _pair()
+    alone = rig({NEAR: 1.0}, opened=False)
+    lock = threading.Lock()
+    link = Link(pair.wire.send, pair.wire.probe, probe_interval_s=0.01, probe_timeout_s=0.2)
+    view = ArmView(NEAR, 1.0, None, None, resident=True, on_frontier=True)
+    alone.gateway.open(Assembled((alone.pool,), (view,), decoder(PREPROCESSING), lock))
+    portrait = pair.wire.host.portrait()
+    pool = remote_pool(portrait, link, config=ServiceConfig(), lock=lock)
+
+    pool.start(decoder(PREPROCESSING))
+    alone.gateway.join(pool, portrait.views)
+    reply = await alone.gateway.classify(call(terms=Terms(budget_ms=5000)))
+
+    assert reply.plan.arm.id == FAR.id
+    assert {view.arm.id for view in alone.gateway.frontier().arms} == {NEAR.id, FAR.id}
+    alone.gateway.close()
+    pair.close()
+
+
+async def test_a_pool_that_is_let_go_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    """Closing it, as a change of what is served does, is not told as a pool that went down."""
+    pair = await _pair()
+
+    pair.close()
+
+    assert not pair.pool.up
+    assert "pool_down" not in caplog.messages
+
+
 async def test_a_pin_on_a_pool_that_is_down_is_refused() -> None:
     """A hard pin is not answered by another arm."""
     pair = await _pair()
