@@ -87,9 +87,12 @@ def test_an_address_where_nobody_listens_is_unreachable(scheme: str) -> None:
     assert raised.value.sent is False
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://host", ""])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:8000", "ftp://host", "", "grpc://", "http://:80", "http://host:x", "http://[::1"],
+)
 def test_an_address_of_no_known_kind_is_refused(address: str) -> None:
-    """The mistake is told with an example of the right form."""
+    """The mistake is told with an example of the right form, before anything is sent."""
     with pytest.raises(BadParameter, match="grpc://"):
         Client(address)
 

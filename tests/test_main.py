@@ -31,3 +31,20 @@ def test_ctrl_c_while_modules_are_imported_shows_no_traceback() -> None:
 
     assert done.returncode == -signal.SIGINT
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_what_the_system_refuses_is_one_sentence() -> None:
+    """Also where no code of ours expected it, as with a name longer than any file may have."""
+    folder = "x" * 300
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mnv4serve", "certify", "conv_small", "--data", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {folder}")
+    assert "Traceback" not in done.stderr

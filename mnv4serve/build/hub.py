@@ -101,16 +101,21 @@ def fetch(
         return cached
     if hub.offline:
         raise HubError(f"{repository} is not in {hub.cache} and HF_HUB_OFFLINE forbids to fetch it")
-    headers = {"Authorization": f"Bearer {hub.token}"} if hub.token else {}
-    with httpx.Client(headers=headers, timeout=TIMEOUT_S) as client:
+    with httpx.Client(headers=_credentials(hub), timeout=TIMEOUT_S) as client:
         url = f"{hub.endpoint}/{repository}/resolve/{revision or BRANCH}/{FILE}"
         try:
             remote = _remote(client, url, repository)
-        except httpx.TransportError as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             if cached:
                 return cached
             raise _unreachable(hub, error) from error
         return _kept(client, remote, _folder(repository, hub.cache), progress or _silent)
+
+
+def _credentials(hub: Hub) -> dict[str, str]:
+    if hub.token and not hub.token.isascii():
+        raise HubError("HF_TOKEN holds letters that no token has: copy it from the hub again")
+    return {"Authorization": f"Bearer {hub.token.strip()}"} if hub.token else {}
 
 
 def _kept(client: httpx.Client, remote: _Remote, folder: Path, progress: Progress) -> Fetched:
@@ -149,7 +154,7 @@ def _complete(client: httpx.Client, remote: _Remote, file: BinaryIO, progress: P
     while (arrived := file.tell()) < remote.n_bytes:
         try:
             _append(client, remote, file, progress)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             failed = 0 if file.tell() > arrived else failed + 1
             if failed == ATTEMPTS:
                 raise _interrupted(remote, file.tell()) from error
@@ -230,7 +235,7 @@ def _silent(done: int, total: int) -> None:
     del done, total
 
 
-def _unreachable(hub: Hub, error: httpx.TransportError) -> HubError:
+def _unreachable(hub: Hub, error: Exception) -> HubError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return HubError(
         f"{hub.endpoint} cannot be reached ({reason}): check the connection, set HF_ENDPOINT to a "

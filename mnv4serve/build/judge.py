@@ -71,6 +71,8 @@ class Judge:
     _dev: dict[str, Score] = field(default_factory=dict)
     _decoded: dict[tuple[int, Preprocessing], Pixels] = field(default_factory=dict)
     """The pictures as the variant that is being judged wants them."""
+    _left_out: list[tuple[str, ...]] = field(default_factory=list)
+    """Unreadable ones that were told of: they are the same for every artifact."""
 
     def on_dev(self, catalog: Catalog, target: Target) -> Score:
         """What an artifact answers to the pictures that choices are made on."""
@@ -118,12 +120,16 @@ class Judge:
         preprocessing = catalog.zoos[self.zoo].preprocessing_of(artifact.variant)
         device = device_for(artifact.backend)
         with closing(open_backend(artifact, device=device, slots=SLOTS, threads=1)) as backend:
-            return evaluate(
+            score = evaluate(
                 backend,
                 files,
                 read=self._read(artifact.resolution, preprocessing),
                 slots=SLOTS,
             )
+        if (left_out := score.unreadable) and left_out not in self._left_out:
+            self._left_out.append(left_out)
+            self.report(f"left out {len(left_out)} unreadable pictures: {', '.join(left_out)}")
+        return score
 
     def _read(self, resolution: int, preprocessing: Preprocessing) -> Read:
         """Keeps the pixels of one variant, since all its artifacts want them."""

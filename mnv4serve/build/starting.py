@@ -24,11 +24,12 @@ def starting_weights(
     """A variant's weights and statistics as one file that expects `wanted` mean and deviation.
 
     Its classifier is worth something for the same classes only; for others it is of no class, so
-    that a fresh one stays.
+    that a fresh one stays. Raises CatalogError where the network is somebody else's.
     """
     entry = catalog.zoos[zoo]
     checkpoint = entry.checkpoint(variant.checkpoint)
-    state = load(catalog.read(checkpoint.weights)) | load(catalog.read(variant.statistics))
+    statistics = variant.statistics  # a ready-made network has none and is refused here
+    state = load(catalog.read(checkpoint.weights)) | load(catalog.read(statistics))
     used = entry.preprocessing_of(variant.name)
     if tuple(classes) != tuple(label.id for label in entry.labels):
         state |= {key: state[key][:0].clone() for key in CLASSIFIER}

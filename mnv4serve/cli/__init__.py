@@ -84,13 +84,19 @@ def common(
 
 
 def main() -> None:
-    """Run one command; errors of ours become one sentence on stderr."""
+    """Run one command; errors of ours and refusals of the system become one sentence on stderr."""
     try:
         app()
-    except MnvError as error:
+    except (MnvError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        tell(str(error), title="error: ", style="bold red")
+        tell(_sentence(error), title="error: ", style="bold red")
         sys.exit(WRONG_USAGE if isinstance(error, BadConfig) else FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _sentence(error: MnvError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -81,8 +81,13 @@ def run_distillation(
 def _finish(
     config: TrainConfig, *, export: Path | None, resolutions: Sequence[int], plot: Path | None
 ) -> None:
-    with ProgressBar(stderr) as bar:
-        record = train(config, bar)
+    try:
+        with ProgressBar(stderr) as bar:
+            record = train(config, bar)
+    except KeyboardInterrupt:
+        if config.checkpoint.exists():
+            tell("stopped: the same command goes on after the last whole epoch")
+        raise
     _tell(config, record)
     if plot is not None:
         draw_curves(record, plot)
@@ -120,7 +125,9 @@ def _start(teaching: Teaching) -> Start | None:
     if teaching.start is None:
         return None
     catalog, zoo = teaching.catalog, teaching.zoo
-    checkpoint = zoo.checkpoint(zoo.variant(teaching.start).checkpoint)
+    variant = zoo.variant(teaching.start)
+    catalog.read(variant.statistics)  # a ready-made network has none and is refused here
+    checkpoint = zoo.checkpoint(variant.checkpoint)
     path = catalog.root / checkpoint.weights.path
     return Start.of(path, name=teaching.start, architecture=checkpoint.architecture)
 

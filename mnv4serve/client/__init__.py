@@ -184,10 +184,15 @@ def _pauses(asked: Asked, patience_ms: float) -> Callable[[MnvError, int], float
 
 
 def _scheme(address: str) -> str:
-    scheme = urlsplit(address).scheme
-    if scheme not in ("http", "https", "grpc", "grpcs"):
-        raise BadParameter(f"{address} is no address like http://host:8000 or grpc://host:9000")
-    return scheme
+    wrong = f"{address} is no address like http://host:8000 or grpc://host:9000"
+    try:
+        url = urlsplit(address)
+        known = bool(url.hostname) and url.port != 0  # reading a port that is none raises
+    except ValueError as error:
+        raise BadParameter(wrong) from error
+    if not known or url.scheme not in ("http", "https", "grpc", "grpcs"):
+        raise BadParameter(wrong)
+    return url.scheme
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The state of a run on disk: written whole or not at all, read back without executing anything."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TypedDict
 
 import torch
@@ -35,7 +35,8 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise TrainError(f"cannot write {path}: {error.strerror}; the old one is kept") from error
 
 
@@ -48,7 +49,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     try:
         checkpoint: Checkpoint = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+    except Exception as error:  # whatever damaged bytes lead its reader to
         raise TrainError(f"{path} is not a readable checkpoint: {INSTEAD}") from error
     if not isinstance(checkpoint, dict) or checkpoint.keys() != Checkpoint.__annotations__.keys():
         raise TrainError(f"{path} is not a checkpoint of a training run: {INSTEAD}")

@@ -123,7 +123,7 @@ class TrainConfig(BaseModel):
         for share, resolutions in schedule:
             for resolution in resolutions:
                 check_resolution(resolution, resolution)
-            if share <= 0:
+            if not share > 0:  # nor no number
                 raise ValueError("each part of the schedule needs a share above 0")
         if abs(sum(share for share, _ in schedule) - 1) > SHARE_TOLERANCE:
             raise ValueError("the shares of the schedule must add up to 1")

@@ -114,7 +114,7 @@ def load_pictures(
     listing = list_pictures(folder)
     pixels_path = cache / f"pictures-{listing.fingerprint(size)}.npy"
     index_path = pixels_path.with_suffix(".json")
-    if not index_path.exists():
+    if not (index_path.exists() and pixels_path.exists()):
         partial = pixels_path.with_suffix(".part")
         try:
             _reserve(partial, listing, size)

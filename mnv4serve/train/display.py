@@ -1,4 +1,4 @@
-"""A progress bar with the time left, for whoever trains at a terminal."""
+"""A progress bar with the time left, or a line an epoch where a log is kept."""
 
 from types import TracebackType
 from typing import Self
@@ -15,10 +15,12 @@ class ProgressBar:
     def __init__(self, console: Console | None = None) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
         self.bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=console)
+        self.last: Report | None = None
         self.task = self.bar.add_task("starting", total=1.0, detail="")
 
     def __enter__(self) -> Self:
-        self.bar.start()
+        if self.bar.console.is_terminal:
+            self.bar.start()
         return self
 
     def __exit__(
@@ -27,12 +29,23 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.bar.stop()
+        if self.bar.console.is_terminal:
+            self.bar.stop()
+        elif self.last is not None:
+            self._print(self.last)
 
     def __call__(self, report: Report) -> None:
+        if self.last is not None and self.last.stage != report.stage:
+            self._print(self.last)
+        self.last = report
         self.bar.update(
             self.task, description=report.stage, completed=report.share, detail=detail(report)
         )
+
+    def _print(self, report: Report) -> None:
+        """One line at the end of each stage; a bar tells the same as it goes."""
+        if not self.bar.console.is_terminal:
+            self.bar.console.print(f"{report.stage}: {detail(report)}", soft_wrap=True)
 
 
 def detail(report: Report) -> str:

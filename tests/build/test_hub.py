@@ -113,6 +113,24 @@ def test_nothing_cached_and_nobody_there(tmp_path: Path) -> None:
         fetch("timm/mobilenetv4_tiny", hub=replace(away, offline=True))
 
 
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"HF_ENDPOINT": "http://[::1"}, "cannot be reached"),
+        ({"HF_ENDPOINT": "huggingface.co"}, "cannot be reached"),
+        ({"HF_TOKEN": "hf_é"}, "HF_TOKEN holds letters"),
+    ],
+)
+def test_a_mistyped_environment_is_one_sentence(
+    tmp_path: Path, environment: dict[str, str], sentence: str
+) -> None:
+    """Addresses and tokens that cannot even be sent do not end in a traceback."""
+    wrong = hub_from({"HF_HUB_CACHE": str(tmp_path), **environment})
+
+    with pytest.raises(HubError, match=sentence):
+        fetch("timm/mobilenetv4_tiny", hub=wrong)
+
+
 def test_a_damaged_cache_is_not_used(remote: FakeHub, hub: Hub) -> None:
     """Bytes that are not those of their name are named, not served."""
     fetch(remote.repository, hub=hub).path.write_bytes(b"rot")

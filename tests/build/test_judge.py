@@ -89,3 +89,19 @@ def test_without_held_out_pictures_dev_is_judged(released: Released, tmp_path: P
     assert not is_dev(Path("1.png"))
     with pytest.raises(CatalogError, match="too few"):
         Sources(tmp_path, None, split="tiny dev").dev(labels)
+
+
+def test_unreadable_pictures_are_told_once(copied: Released, tmp_path: Path) -> None:
+    """Whoever certifies knows what a figure leaves out, without a line for each artifact."""
+    held_out, lines = Path(shutil.copytree(copied.data, tmp_path / "data")), list[str]()
+    (held_out / copied.zoo.labels[0].id / "torn.png").write_bytes(b"no picture")
+    judge = replace(
+        judge_of(copied, lines, again="a test"), sources=Sources(held_out, held_out, "")
+    )
+
+    for backend in (BackendName.CPU, BackendName.ONNX):
+        judge.on_held_out(copied.catalog, replace(TARGET, backend=backend), 1.0)
+
+    assert [line for line in lines if "left out" in line] == [
+        "left out 1 unreadable pictures: torn.png"
+    ]

@@ -9,6 +9,7 @@ from torch.nn.functional import batch_norm, conv2d
 
 from mnv4serve.build.starting import STEM, STEM_MEAN, renormalised, starting_weights
 from mnv4serve.catalog import Preprocessing, load_catalog
+from mnv4serve.errors import CatalogError
 
 HALF = Preprocessing(resize="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 IMAGENET = Preprocessing(resize="shortest", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -57,3 +58,13 @@ def test_a_classifier_of_other_classes_is_no_start(
 
     assert len(load(content)["classifier.weight"]) == rows
     assert len(load(content)["classifier.bias"]) == rows
+
+
+def test_a_ready_made_network_is_no_start(tiny_models: Path) -> None:
+    """Somebody else's file is refused by name, before anybody tries to read it as weights."""
+    catalog = load_catalog(tiny_models)
+    name, zoo = catalog.zoo()
+    theirs = zoo.variants[0].model_copy(update={"batch_norm": None})
+
+    with pytest.raises(CatalogError, match=f"{theirs.name} is a ready-made network"):
+        starting_weights(catalog, name, theirs, wanted=HALF, classes=())

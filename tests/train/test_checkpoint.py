@@ -22,7 +22,15 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint at all"])
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
+    """The first failure is told, not the one of cleaning up after it."""
+    (tmp_path / "taken").write_bytes(b"")
+
+    with pytest.raises(TrainError, match=r"taken/state: .*the old one is kept"):
+        write_whole(tmp_path / "taken" / "state", b"new")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"\x80\x02\x8a\xff", b"PK\3\4"])
 def test_broken_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
     """A file that is no checkpoint is named."""
     path = tmp_path / "state.pt"

@@ -28,6 +28,7 @@ def test_schedule_gives_each_epoch_its_resolution() -> None:
         {"schedule": ((0.5, 96),)},
         {"schedule": ((1.0, 100),)},
         {"schedule": ((1.5, 96), (-0.5, 128))},
+        {"schedule": ((float("nan"), 96),)},
         {"epochs": 0},
         {"learning_rate": -1},
         {"speed": 3},

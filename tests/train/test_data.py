@@ -166,3 +166,13 @@ def test_squash_averages_what_it_shrinks() -> None:
     small = squash(board.expand(1, 3, 64, 64).contiguous(), 16)
 
     assert (small.float() - 127.5).abs().max() < 4
+
+
+def test_pictures_that_were_deleted_are_decoded_again(folder: Path, tmp_path: Path) -> None:
+    """Whoever makes room by removing the large file alone loses time, not the run."""
+    before = load_pictures(folder / "train", tmp_path / "cache", size=32)
+    next((tmp_path / "cache").glob("*.npy")).unlink()
+
+    again = load_pictures(folder / "train", tmp_path / "cache", size=32)
+
+    assert np.array_equal(again.pixels, before.pixels)

@@ -29,3 +29,20 @@ def test_bar_shows_the_stage() -> None:
 
     assert "epoch 2/5" in out.getvalue()
     assert "30%" in out.getvalue()
+
+
+def test_a_log_gets_a_line_at_the_end_of_each_stage() -> None:
+    """Hours of training into a file are followed there, and the file stays short."""
+    out = StringIO()
+
+    with ProgressBar(Console(file=out, width=60)) as bar:
+        bar(Report("decoding", 1.0, 0, 900))
+        bar(Report("epoch 1/2", 0.2, 80, 400, 2.2))
+        bar(Report("epoch 1/2", 0.5, 60, 410, 1.5))
+        bar(Report("epoch 2/2", 1.0, 0, 420, 1.2, 0.81))
+
+    assert out.getvalue().splitlines() == [
+        "decoding: 900 pictures/s, 0:00:00 left",
+        "epoch 1/2: 410 pictures/s, loss 1.500, 0:01:00 left",
+        "epoch 2/2: 420 pictures/s, loss 1.200, dev 81.0%, 0:00:00 left",
+    ]
