@@ -31,7 +31,9 @@ from mnv4serve.v1 import classifier_pb2 as pb
 from tests.fakes import FakeGateway
 
 pytest.importorskip("ray.serve", reason="the ray engine needs Ray: pip install 'mnv4serve[ray]'")
+import ray
 from ray.serve._private import constants, http_util
+from ray.serve.config import AutoscalingContext
 from ray.serve.handle import DeploymentHandle
 
 from mnv4serve.serving import ray_engine, ray_private
@@ -132,6 +134,23 @@ async def test_grpc_is_answered_without_serve(gateway: FakeGateway) -> None:
 
     assert reply.predictions
     assert 0.0 < gateway.calls[-1].terms.budget_ms <= 30_000.0
+
+
+def test_a_node_takes_the_port_of_its_exporter() -> None:
+    """Ray reads it by a name that stands in no signature."""
+    assert 'kwargs.pop("_metrics_export_port"' in inspect.getsource(ray.init)
+
+
+def test_the_autoscaler_is_told_what_the_policy_reads() -> None:
+    """The replicas' own reports, how many there are, and the bounds."""
+    told = set(dir(AutoscalingContext)) | set(inspect.signature(AutoscalingContext).parameters)
+
+    assert told >= {
+        "aggregated_metrics",
+        "current_num_replicas",
+        "capacity_adjusted_min_replicas",
+        "capacity_adjusted_max_replicas",
+    }
 
 
 def test_handles_take_their_private_options() -> None:
