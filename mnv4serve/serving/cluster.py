@@ -14,6 +14,12 @@ from mnv4serve.errors import BadConfig
 
 REQUIRED = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 """Without both an empty request takes ten times as long."""
+IMPLIED = {
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
+"""What the required switches set, each of which can be taken back by itself."""
 PREFERRED = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "mnv4serve.serving.ray_private:middlewares",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
@@ -59,8 +65,8 @@ def set_flags(environment: MutableMapping[str, str], *, max_body_bytes: int) -> 
 
 
 def check_contradictions(environment: Mapping[str, str]) -> None:
-    """Raises BadConfig where a required switch is set to something else."""
-    for name, value in REQUIRED.items():
+    """Raises BadConfig where a switch is set to something else than what is required."""
+    for name, value in (REQUIRED | IMPLIED).items():
         if environment.get(name, value) != value:
             raise BadConfig(
                 f"{name} is set to {environment[name]!r}: unset it, it has to be {value}"

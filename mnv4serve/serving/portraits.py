@@ -8,7 +8,7 @@ from mnv4serve.serving.errand import Portrait
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 """How long an ingress that comes up, or changes what it serves, waits for its pools."""
 POLL_S = 0.1
 

@@ -9,6 +9,7 @@ import pytest
 from mnv4serve.config import PoolConfig, RayConfig, ServiceConfig, TlsConfig
 from mnv4serve.errors import BackendUnavailable, BadConfig
 from mnv4serve.serving.cluster import (
+    IMPLIED,
     REQUIRED,
     NodeFacts,
     check_flags,
@@ -37,11 +38,12 @@ def test_the_switches_are_set_where_nothing_is() -> None:
     check_flags(environment)
 
 
-@pytest.mark.parametrize("name", REQUIRED)
-def test_an_environment_that_contradicts_is_refused(name: str) -> None:
-    """A switch that somebody turned off is named, not overruled."""
+@pytest.mark.parametrize(("name", "value"), (REQUIRED | IMPLIED).items())
+def test_an_environment_that_contradicts_is_refused(name: str, value: str) -> None:
+    """A switch that somebody turned the other way is named, not overruled."""
     with pytest.raises(BadConfig, match=name):
-        set_flags({name: "0"}, max_body_bytes=1)
+        set_flags({name: "10"[int(value)]}, max_body_bytes=1)
+    set_flags({name: value}, max_body_bytes=1)
 
 
 @pytest.mark.parametrize("name", REQUIRED)

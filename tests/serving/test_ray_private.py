@@ -20,6 +20,7 @@ from mnv4serve.config import ServiceConfig
 from mnv4serve.errors import BackendUnavailable
 from mnv4serve.serving.answers import Send
 from mnv4serve.serving.cluster import (
+    IMPLIED,
     PREFERRED,
     PROXY_PORTS,
     REQUIRED,
@@ -80,7 +81,9 @@ def test_serve_finds_the_hooks() -> None:
     assert services == f"{module}.{ray_private.add_services.__name__}"
 
 
-@pytest.mark.parametrize("name", [name for name in REQUIRED | PREFERRED if "SERVE" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in REQUIRED | IMPLIED | PREFERRED if "SERVE" in name]
+)
 def test_serve_reads_the_switch(name: str) -> None:
     """A switch that Serve has renamed would do nothing."""
     assert f'"{name}"' in Path(constants.__file__).read_text(encoding="utf-8")
