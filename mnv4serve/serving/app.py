@@ -28,6 +28,7 @@ from mnv4serve.serving.cluster import (
     check_nodes,
     check_servable,
     ingress_cpus,
+    limited,
     node_facts,
 )
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
@@ -264,7 +265,6 @@ def _link(config: ServiceConfig, handle: DeploymentHandle) -> Link:
 
 
 def _granted(config: ServiceConfig, pools: Sequence[PoolConfig]) -> ServiceConfig:
-    """Only these pools, and no more cores than Ray gave this replica."""
-    given = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)) or 1
-    limited = (pool.model_copy(update={"cpus": min(pool.cpus or given, given)}) for pool in pools)
-    return config.model_copy(update={"pools": tuple(limited)})
+    """Only these pools, on what Ray gave this replica."""
+    given = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
+    return limited(config, pools, cores=max(1, given))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from mnv4serve import __version__
-from mnv4serve.config import ServiceConfig
+from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.errors import BadConfig
 
 REQUIRED = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
@@ -202,3 +202,9 @@ _SHORT_OF = {
 def ingress_cpus(config: ServiceConfig) -> int:
     """Cores of one ingress replica: those of its colocated pools, at least one."""
     return max(1, sum(pool.cpus or 1 for pool in config.pools if pool.placement == "colocated"))
+
+
+def limited(config: ServiceConfig, pools: Sequence[PoolConfig], *, cores: int) -> ServiceConfig:
+    """A replica's configuration: only these pools, none of them on more cores than it was given."""
+    kept = (pool.model_copy(update={"cpus": min(pool.cpus or cores, cores)}) for pool in pools)
+    return config.model_copy(update={"pools": tuple(kept)})

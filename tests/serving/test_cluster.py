@@ -16,6 +16,7 @@ from mnv4serve.serving.cluster import (
     check_nodes,
     check_room,
     demand,
+    limited,
     named_resources,
     node_facts,
     set_flags,
@@ -87,6 +88,16 @@ def test_every_replica_counts() -> None:
     )
 
     assert demand(config) == {"ingress": {"CPU": 4.0, "near": 2.0}, "pool-onnx": {"CPU": 6.0}}
+
+
+def test_a_replica_uses_no_more_cores_than_it_was_given() -> None:
+    """Ray's grant bounds what a pool was configured for, and is all of it where nothing was."""
+    wide, open_ended, other = PoolConfig(cpus=8), PoolConfig(name="b"), PoolConfig(name="c")
+    config = ServiceConfig(pools=(wide, open_ended, other))
+
+    own = limited(config, [wide, open_ended], cores=2)
+
+    assert [(pool.label, pool.cpus) for pool in own.pools] == [("cpu", 2), ("b", 2)]
 
 
 def test_devices_are_set_aside_by_their_kind() -> None:
