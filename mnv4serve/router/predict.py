@@ -194,6 +194,11 @@ class Predictor:
         self._replies.add(reply_ms)
         self._alone = None
 
+    def told(self, slowdown: float) -> None:
+        """Learn how slow the device is from somebody else who has work done there."""
+        self._slowdown.follow(slowdown)
+        self._alone = None
+
     def refused(self) -> None:
         """Trust what was learnt a little less once many requests in a row were refused.
 

@@ -209,6 +209,7 @@ class RemotePool:
                 continue
             with self._lock:
                 self._hear(report)
+                self.routing.predictor.told(report.slowdown)
             self._find()
 
     def _hear(self, report: Report) -> None:

@@ -187,6 +187,20 @@ def test_several_arms_alone_are_expected_as_each_of_them_is() -> None:
     assert list(subject.alone(arms[1:], PHOTO)) == seen[-1][1:]
 
 
+def test_what_others_tell_of_the_device_is_believed_bit_by_bit() -> None:
+    """Who hears often enough that it is slow expects slower runs without having had one."""
+    subject = predictor([ARM], [2.0])
+
+    subject.told(1.5)
+    once = subject.expect(ARM, PHOTO, wait_ms=0.0).service_ms
+    for _ in range(60):
+        subject.told(1.5)
+
+    assert 2.0 < once < 2.5
+    assert subject.slowdown == pytest.approx(1.5, rel=0.01)
+    assert subject.expect(ARM, PHOTO, wait_ms=0.0).service_ms == pytest.approx(3.0, rel=0.05)
+
+
 def test_slow_runs_of_one_arm_correct_another() -> None:
     """When a device slows down, arms that have not run yet are expected to be slower too."""
     untried = arm("other", accuracy=0.9)

@@ -199,6 +199,19 @@ async def test_a_pool_that_is_silent_is_taken_out_and_back() -> None:
     pair.close()
 
 
+async def test_probes_tell_how_slow_the_device_has_become() -> None:
+    """A gateway that sends a pool nothing knows what the work of others taught it."""
+    pair = await _pair()
+    far = pair.far.pool.routing.predictor
+
+    for _ in range(60):
+        far.told(2.0)
+    await eventually(lambda: pair.pool.routing.predictor.slowdown > 1.5)
+
+    assert pair.pool.routing.predictor.slowdown <= far.slowdown
+    pair.close()
+
+
 async def test_a_pool_may_join_later() -> None:
     """A gateway that opened without it sends it work once it is there."""
     pair = await _pair()
