@@ -38,7 +38,7 @@ class Effort:
     max_seconds: float
 
 
-QUICK = Effort(warm_up=3, min_runs=15, max_runs=200, max_seconds=0.25)
+QUICK = Effort(warm_up=3, min_runs=15, max_runs=100, max_seconds=0.2)
 THOROUGH = Effort(warm_up=10, min_runs=300, max_runs=3000, max_seconds=3.0)
 
 
