@@ -33,6 +33,19 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class AutoscalingConfig(_Frozen):
+    """When a deployment with `max_replicas` gets more replicas or fewer."""
+
+    target_busy: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of its slots' time that a replica should work; the rest keeps waits short in bursts."""
+    target_wait_ms: Positive = 5.0
+    """A longer predicted wait asks for one replica more than the work alone."""
+    upscale_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    """How long more replicas have to be wanted before they are started."""
+    downscale_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    """How long fewer have to be enough before some are stopped."""
+
+
 class PoolConfig(_Frozen):
     """One device with the backends that run there."""
 
@@ -54,6 +67,8 @@ class PoolConfig(_Frozen):
     """Of a deployment, each the owner of one device."""
     max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
     """A deployment scales between `replicas` and this many; fixed where None."""
+    autoscaling: AutoscalingConfig = AutoscalingConfig()
+    """Which work asks for how many of them."""
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """GPUs of each replica of a deployment."""
     resources: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
@@ -150,6 +165,15 @@ class ServiceConfig(_Frozen):
         return self
 
 
+_INNER: dict[int | str, type[BaseModel]] = {
+    "pools": PoolConfig,
+    "autoscaling": AutoscalingConfig,
+    "tls": TlsConfig,
+    "ray": RayConfig,
+}
+"""Which keys there are below a key."""
+
+
 def load_config(
     *, file: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ
 ) -> ServiceConfig:
@@ -206,6 +230,7 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = ", ".join(ServiceConfig.model_fields)
+        inside = [_INNER[part] for part in first["loc"][:-1] if part in _INNER]
+        known = ", ".join((inside or [ServiceConfig])[-1].model_fields)
         return f"unknown configuration key {key!r}; known keys: {known}"
     return f"configuration {key}: {message}" if key else f"configuration: {message}"

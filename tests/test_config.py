@@ -73,6 +73,14 @@ def test_a_wrong_file_is_refused_naming_the_key(tmp_path: Path, text: str, named
     assert "\n" not in str(caught.value)
 
 
+def test_an_unknown_key_of_a_pool_is_told_the_keys_of_pools(tmp_path: Path) -> None:
+    """The sentence helps only if it names what may stand there."""
+    text = "pools: [{device: cpu, autoscaling: {target_bsuy: 0.5}}]"
+
+    with pytest.raises(BadConfig, match=r"'pools\.0\.autoscaling\.target_bsuy'.*target_busy"):
+        load_config(file=_file(tmp_path, text), flags={}, environment={})
+
+
 def test_an_unknown_environment_name_is_refused() -> None:
     """A misspelt variable is an error rather than silently without effect."""
     with pytest.raises(BadConfig, match="prot"):

@@ -20,7 +20,7 @@ from mnv4serve.config import PoolConfig, ServiceConfig
 from mnv4serve.host import survey
 from mnv4serve.metrics import Metrics
 from mnv4serve.serving.assemble import assemble, watch
-from mnv4serve.serving.autoscaling import DEMAND, WAIT_MS
+from mnv4serve.serving.autoscaling import DEMAND, WAIT_MS, replicas_of
 from mnv4serve.serving.cluster import (
     INGRESS,
     NodeFacts,
@@ -226,7 +226,7 @@ def _deployment(config: ServiceConfig, pool: PoolConfig) -> serve.Application:
     return (
         serve.deployment(_Pool, name=f"pool-{pool.label}")
         .options(
-            **_scaling(pool),
+            **replicas_of(pool),
             max_ongoing_requests=MAX_ONGOING,
             ray_actor_options={
                 "num_cpus": pool.cpus or 1,
@@ -238,21 +238,6 @@ def _deployment(config: ServiceConfig, pool: PoolConfig) -> serve.Application:
         )
         .bind(config, pool)
     )
-
-
-def _scaling(pool: PoolConfig) -> dict[str, Any]:
-    if pool.max_replicas is None:
-        return {"num_replicas": pool.replicas}
-    return {
-        "autoscaling_config": {
-            "min_replicas": pool.replicas,
-            "max_replicas": pool.max_replicas,
-            "look_back_period_s": 5.0,
-            "upscale_delay_s": 2.0,
-            "downscale_delay_s": 60.0,
-            "policy": {"policy_function": "mnv4serve.serving.autoscaling:scale"},
-        }
-    }
 
 
 def _link(config: ServiceConfig, handle: DeploymentHandle) -> Link:

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-TARGET_BUSY = 0.6
-"""Share of its slots' time that a replica should work; the rest keeps waits short in bursts."""
-TARGET_WAIT_MS = 5.0
-"""A longer expected wait asks for one replica more than the work alone."""
+from mnv4serve.config import PoolConfig
+
 DEMAND = "demand"
 WAIT_MS = "wait_ms"
 
@@ -28,26 +26,52 @@ class Load:
     """Expected wait of one more request."""
 
 
-def replicas_wanted(loads: Sequence[Load], *, current: int, lowest: int, highest: int) -> int:
-    """How many replicas the pool should have, between the bounds; as now where nothing is known."""
-    if not loads:
-        return min(max(current, lowest), highest)
-    each = sum(load.demand for load in loads) / len(loads)
-    wanted = math.ceil(each * current / TARGET_BUSY - 1e-9)
-    if sum(load.wait_ms for load in loads) / len(loads) > TARGET_WAIT_MS:
-        wanted = max(wanted, current + 1)
-    return min(max(wanted, lowest), highest)
+@dataclass(frozen=True)
+class Scaling:
+    """Serve's policy of one pool: the replicas' own reports in, a number of replicas out."""
+
+    target_busy: float
+    """Share of its slots' time that a replica should work."""
+    target_wait_ms: float
+    """A longer expected wait asks for one replica more than the work alone."""
+
+    def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401  # Serve's AutoscalingContext
+        """How many replicas from now on, and nothing to remember."""
+        reported = context.aggregated_metrics or {}
+        demands, waits = reported.get(DEMAND, {}), reported.get(WAIT_MS, {})
+        loads = [Load(demand, waits.get(replica, 0.0)) for replica, demand in demands.items()]
+        wanted = self.wanted(loads, current=context.current_num_replicas)
+        lowest = context.capacity_adjusted_min_replicas
+        return min(max(wanted, lowest), context.capacity_adjusted_max_replicas), {}
+
+    def wanted(self, loads: Sequence[Load], *, current: int) -> int:
+        """How many replicas would do; as now where nothing is known."""
+        if not loads:
+            return current
+        each = sum(load.demand for load in loads) / len(loads)
+        wanted = math.ceil(each * current / self.target_busy - 1e-9)
+        if sum(load.wait_ms for load in loads) / len(loads) > self.target_wait_ms:
+            wanted = max(wanted, current + 1)
+        return wanted
 
 
-def scale(context: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401  # Serve's AutoscalingContext
-    """Serve's policy function: the replicas' own reports in, a number of replicas out."""
-    reported = context.aggregated_metrics or {}
-    demands, waits = reported.get(DEMAND, {}), reported.get(WAIT_MS, {})
-    loads = [Load(demand, waits.get(replica, 0.0)) for replica, demand in demands.items()]
-    wanted = replicas_wanted(
-        loads,
-        current=context.current_num_replicas,
-        lowest=context.capacity_adjusted_min_replicas,
-        highest=context.capacity_adjusted_max_replicas,
-    )
-    return wanted, {}
+def replicas_of(pool: PoolConfig) -> dict[str, Any]:
+    """A deployment's options for Serve: so many replicas, or as many as its work asks for."""
+    if pool.max_replicas is None:
+        return {"num_replicas": pool.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": pool.replicas,
+            "max_replicas": pool.max_replicas,
+            "look_back_period_s": 5.0,
+            "upscale_delay_s": pool.autoscaling.upscale_delay_s,
+            "downscale_delay_s": pool.autoscaling.downscale_delay_s,
+            "policy": {
+                "policy_function": "mnv4serve.serving.autoscaling:Scaling",
+                "policy_kwargs": {
+                    "target_busy": pool.autoscaling.target_busy,
+                    "target_wait_ms": pool.autoscaling.target_wait_ms,
+                },
+            },
+        }
+    }

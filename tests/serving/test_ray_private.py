@@ -16,9 +16,10 @@ import httpx
 import pytest
 import uvicorn.config
 
-from mnv4serve.config import ServiceConfig
+from mnv4serve.config import AutoscalingConfig, PoolConfig, ServiceConfig
 from mnv4serve.errors import BackendUnavailable
 from mnv4serve.serving.answers import Send
+from mnv4serve.serving.autoscaling import replicas_of
 from mnv4serve.serving.cluster import (
     IMPLIED,
     PREFERRED,
@@ -33,7 +34,9 @@ from tests.fakes import FakeGateway
 
 pytest.importorskip("ray.serve", reason="the ray engine needs Ray: pip install 'mnv4serve[ray]'")
 import ray
+from ray.serve import config as serve_config
 from ray.serve._private import constants, http_util
+from ray.serve._private.autoscaling_state import _resolve_policy_callable
 from ray.serve.config import AutoscalingContext
 from ray.serve.handle import DeploymentHandle
 
@@ -154,6 +157,20 @@ def test_the_autoscaler_is_told_what_the_policy_reads() -> None:
         "capacity_adjusted_min_replicas",
         "capacity_adjusted_max_replicas",
     }
+
+
+# Serve compares the period with a deprecated field instead of the switch that replaces it.
+@pytest.mark.filterwarnings("ignore:`look_back_period_s`:FutureWarning")
+def test_the_autoscaler_makes_the_policy_that_is_configured() -> None:
+    """It names a class and what to make it of, and Serve calls one instance again and again."""
+    scaled = AutoscalingConfig(target_busy=0.4, target_wait_ms=7.0, downscale_delay_s=9.0)
+    pool = PoolConfig(max_replicas=3, autoscaling=scaled)
+    options = serve_config.AutoscalingConfig(**replicas_of(pool)["autoscaling_config"])
+
+    policy = _resolve_policy_callable(options.policy)
+
+    assert (policy.target_busy, policy.target_wait_ms) == (0.4, 7.0)
+    assert (options.min_replicas, options.max_replicas, options.downscale_delay_s) == (1, 3, 9.0)
 
 
 def test_handles_take_their_private_options() -> None:
