@@ -18,7 +18,7 @@ from mnv4serve.catalog import Catalog, load_catalog
 from mnv4serve.cli import FAILED, WRONG_USAGE
 from mnv4serve.cli.options import stderr, stdout, tell
 from mnv4serve.cli.progress import progress_bar
-from mnv4serve.cli.training import read_config
+from mnv4serve.cli.training import read_config, teacher_of
 from mnv4serve.errors import BadConfig, MnvError
 from mnv4serve.train.ablation import ARMS, Ablation, Plan, ablate
 from mnv4serve.train.config import Start
@@ -26,7 +26,7 @@ from mnv4serve.train.curves import draw_arms, require_matplotlib
 from mnv4serve.train.display import ProgressBar
 from mnv4serve.train.distill import check_classes, label_mixture
 from mnv4serve.train.run import training_pictures
-from mnv4serve.train.soft_labels import Teacher, load_teacher
+from mnv4serve.train.soft_labels import Teacher
 
 MODELS = Path(__file__).parent
 
@@ -35,7 +35,7 @@ def main(  # noqa: PLR0913  # typer reads options off signatures
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or train/ and val/.")],
     *,
     out: Annotated[Path, typer.Option(help="Folder for runs, labels and result.")],
-    teacher: Annotated[str, typer.Option(help="Variant that answers.")],
+    teacher: Annotated[str, typer.Option(help="Variant that answers, or several with commas.")],
     start: Annotated[str, typer.Option(help="Checkpoint that `sliced` is cut from.")],
     architecture: Annotated[str, typer.Option()] = "conv_small_050",
     resolution: Annotated[int, typer.Option()] = 96,
@@ -57,7 +57,7 @@ def main(  # noqa: PLR0913  # typer reads options off signatures
         }
     )
     catalog = load_catalog(MODELS)
-    teaching = _teacher(catalog, teacher)
+    teaching = teacher_of(catalog, catalog.zoo()[1], teacher)
     begun = _start(catalog, start)
     plan = Plan(base, teaching.name, out / "labels", begun, tuple(range(seeds)))
     _label(plan, teaching, [label.id for label in catalog.zoo()[1].labels])
@@ -65,19 +65,6 @@ def main(  # noqa: PLR0913  # typer reads options off signatures
         result = ablate(plan, bar)
     draw_arms(result, out / "ablation.svg")
     stdout.print(_table(result))
-
-
-def _teacher(catalog: Catalog, name: str) -> Teacher:
-    _, zoo = catalog.zoo()
-    variant = zoo.variant(name)
-    checkpoint = zoo.checkpoint(variant.checkpoint)
-    return load_teacher(
-        checkpoint.architecture,
-        catalog.root / checkpoint.weights.path,
-        catalog.root / variant.statistics.path,
-        resolution=variant.resolution,
-        classes=len(zoo.labels),
-    )
 
 
 def _start(catalog: Catalog, name: str) -> Start:

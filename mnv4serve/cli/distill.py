@@ -35,7 +35,13 @@ def distill(
         ),
     ],
     *,
-    teacher: Annotated[str, typer.Option(help="Variant that answers, as conv_medium@160.")],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            metavar="VARIANT,...",
+            help="Variant that answers, as conv_medium@160; the mean of several.",
+        ),
+    ],
     out: RunFolder,
     labels: Annotated[
         Path | None,

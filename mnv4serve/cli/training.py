@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.table import Table
 
-from mnv4serve.catalog import Catalog, Zoo
+from mnv4serve.catalog import Catalog, Variant, Zoo
 from mnv4serve.cli.options import stderr, stdout, tell
 from mnv4serve.cli.progress import progress_bar
 from mnv4serve.errors import BadConfig
@@ -19,7 +19,7 @@ from mnv4serve.train.export import ExportRecord
 from mnv4serve.train.export import export as export_weights
 from mnv4serve.train.loop import train
 from mnv4serve.train.run import training_pictures
-from mnv4serve.train.soft_labels import Teacher, load_teacher
+from mnv4serve.train.soft_labels import Teacher, Trained, load_teacher
 from mnv4serve.train.views import VIEW_SETS, ViewSet
 
 GROUPS = frozenset({"augmentation", "distillation", "shares", "views"})
@@ -33,6 +33,7 @@ class Teaching:
     catalog: Catalog
     zoo: Zoo
     teacher: str
+    """One variant or several, separated by commas."""
     mixture: Sequence[tuple[str, float]]
     folder: Path
     start: str | None
@@ -63,7 +64,7 @@ def run_distillation(
     """Let the teacher answer what is missing, then train the student."""
     if plot is not None:
         check_plot(plot)
-    teacher = _teacher(teaching)
+    teacher = teacher_of(teaching.catalog, teaching.zoo, teaching.teacher)
     views = [_views(name) for name, _ in teaching.mixture]
     shares = [share for _, share in teaching.mixture]
     chosen = {"views": views, "shares": shares, "teacher": teacher.name, "folder": teaching.folder}
@@ -106,18 +107,29 @@ def _tell(config: TrainConfig, record: RunRecord) -> None:
     tell(f"dev accuracy {last.dev_accuracy:.4f} at {last.resolution} px after {epochs} epochs")
 
 
-def _teacher(teaching: Teaching) -> Teacher:
-    catalog, zoo = teaching.catalog, teaching.zoo
-    variant = zoo.variant(teaching.teacher)
+def teacher_of(catalog: Catalog, zoo: Zoo, names: str) -> Teacher:
+    """The variant of that name; several, separated by commas, answer together.
+
+    Raises BadConfig unless all look at the same resolution.
+    """
+    variants = [zoo.variant(name.strip()) for name in names.split(",")]
+    if len({variant.resolution for variant in variants}) > 1:
+        raise BadConfig("--teacher: those that answer together have to share one resolution")
+    return load_teacher(
+        [_trained(catalog, zoo, variant) for variant in variants],
+        resolution=variants[0].resolution,
+        classes=len(zoo.labels),
+    )
+
+
+def _trained(catalog: Catalog, zoo: Zoo, variant: Variant) -> Trained:
     checkpoint = zoo.checkpoint(variant.checkpoint)
     for file in (checkpoint.weights, variant.statistics):
         catalog.read(file)
-    return load_teacher(
+    return Trained(
         checkpoint.architecture,
         catalog.root / checkpoint.weights.path,
         catalog.root / variant.statistics.path,
-        resolution=variant.resolution,
-        classes=len(zoo.labels),
     )
 
 

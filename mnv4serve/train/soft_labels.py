@@ -4,7 +4,7 @@ A set is two files: what it depends on as JSON, and the probabilities in half pr
 after replica. The views themselves are never stored; they can be drawn again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -44,29 +44,40 @@ class LabelledSet(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """A network's two files."""
+
+    architecture: str
+    weights: Path
+    batch_norm: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Teacher:
-    """A trained network that answers instead of the folders' names."""
+    """Trained networks that answer together instead of the folders' names."""
 
     name: TeacherName
-    model: MobileNetV4
+    models: tuple[MobileNetV4, ...]
 
     def answer(self, views: Tensor) -> Tensor:
-        """Class probabilities; half as precise as training and almost twice as fast."""
+        """Mean class probabilities; half as precise as training and almost twice as fast."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            logits: Tensor = self.model(views)
-        return logits.float().softmax(1)
+            logits = [model(views) for model in self.models]
+        return torch.stack([each.float().softmax(1) for each in logits]).mean(0)
 
 
-def load_teacher(
-    architecture: str, weights: Path, batch_norm: Path, *, resolution: int, classes: int
-) -> Teacher:
-    """A network in the state that its two files hold, ready to answer."""
-    model = create_model(architecture, classes)
-    load_weights(model, weights, batch_norm)
-    model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    digest = sha256(weights.read_bytes() + batch_norm.read_bytes()).hexdigest()
-    name = TeacherName(name=f"{architecture}@{resolution}", sha256=digest, resolution=resolution)
-    return Teacher(name, model)
+def load_teacher(trained: Sequence[Trained], *, resolution: int, classes: int) -> Teacher:
+    """Networks in the state that their files hold, ready to answer at one resolution."""
+    digest, models = sha256(), []
+    for each in trained:
+        model = create_model(each.architecture, classes)
+        load_weights(model, each.weights, each.batch_norm)
+        model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        models.append(model)
+        digest.update(each.weights.read_bytes() + each.batch_norm.read_bytes())
+    names = ",".join(f"{each.architecture}@{resolution}" for each in trained)
+    name = TeacherName(name=names, sha256=digest.hexdigest(), resolution=resolution)
+    return Teacher(name, tuple(models))
 
 
 class LabelFile:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 Environment = dict[str, str]
+UNEQUAL = "conv_small_035@32,conv_small_035@64"
 ANY = ("--teacher", "conv_small_035@32")
 
 pytest.importorskip("torch", reason="training needs torch")
@@ -89,6 +90,7 @@ def test_student_is_trained_exported_and_described(
     [
         (("--teacher", "conv_small_035@32"), 1, "the teacher knows 3 classes from red to blue"),
         (("--teacher", "conv_large@999"), 1, "unknown variant 'conv_large@999'"),
+        (("--teacher", UNEQUAL), 2, "--teacher: those that answer together have to share one"),
         ((*ANY, "--mixture", "D1:1,D3:1"), 2, "--mixture: unknown set 'D3'; there are D1, D2"),
         ((*ANY, "--mixture", "D1:1,D1:1"), 2, "--mixture: a mixture names each set once"),
         ((*ANY, "--mixture", "D1:-1,D2:1"), 2, "--mixture: Input should be greater than 0"),

@@ -53,7 +53,7 @@ def test_arms_differ_only_in_what_they_try(plan: Plan) -> None:
 def test_runs_are_not_repeated(plan: Plan) -> None:
     """What is in the result stays there; only missing runs are made."""
     torch.manual_seed(0)
-    teacher = Teacher(NAME, create_model("conv_small_035", 2).eval())
+    teacher = Teacher(NAME, (create_model("conv_small_035", 2).eval(),))
     label_mixture(plan.config(TWO[1], 0), training_pictures(plan.base), teacher, lambda *_: None)
     first = ablate(plan, arms=TWO)
     stages: list[str] = []

@@ -44,7 +44,7 @@ def teacher() -> Teacher:
     model = create_model("conv_small_035", 2)
     torch.nn.init.normal_(model.classifier.weight)
     name = TeacherName(name="conv_small_035@32", sha256="0" * 64, resolution=32)
-    return Teacher(name, model.eval())
+    return Teacher(name, (model.eval(),))
 
 
 @pytest.fixture

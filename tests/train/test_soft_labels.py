@@ -8,10 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mnv4serve.arch.model import create_model
+from mnv4serve.arch.model import MobileNetV4, create_model
 from mnv4serve.errors import TrainError
 from mnv4serve.train.evaluate import batch_norm_statistics
-from mnv4serve.train.soft_labels import LabelFile, LabelledSet, Teacher, label, load_teacher
+from mnv4serve.train.soft_labels import (
+    LabelFile,
+    LabelledSet,
+    Teacher,
+    Trained,
+    label,
+    load_teacher,
+)
 from mnv4serve.train.views import VIEW_SETS, TeacherName, draw_replica, render
 
 COUNT = 70
@@ -23,16 +30,14 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     torch.manual_seed(0)
     model = create_model("conv_small_035", 3)
     torch.nn.init.normal_(model.classifier.weight)
+    return load_teacher([files_of(model, folder)], resolution=32, classes=3)
+
+
+def files_of(model: MobileNetV4, folder: Path) -> Trained:
     state = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
     save_file(state, folder / "weights.safetensors")
     save_file(batch_norm_statistics(model), folder / "bn.safetensors")
-    return load_teacher(
-        "conv_small_035",
-        folder / "weights.safetensors",
-        folder / "bn.safetensors",
-        resolution=32,
-        classes=3,
-    )
+    return Trained("conv_small_035", folder / "weights.safetensors", folder / "bn.safetensors")
 
 
 def source() -> torch.Tensor:
@@ -64,6 +69,27 @@ def test_labels_are_the_answers_to_the_very_views(teacher: Teacher, tmp_path: Pa
     torch.testing.assert_close(file.read(1)[rows], expected, rtol=0, atol=1e-3)
     assert expected.max() > 0.4
     assert seen == [(64, 140), (70, 140), (134, 140), (140, 140)]
+
+
+def test_several_answer_with_their_mean(tmp_path: Path) -> None:
+    """Each is asked, and the name tells who they are."""
+    files = []
+    for number in range(2):
+        model = create_model("conv_small_035", 3)
+        torch.nn.init.normal_(model.classifier.weight)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        files.append(files_of(model, folder))
+    views = torch.rand(2, 3, 32, 32) * 2 - 1
+    alone = [load_teacher([each], resolution=32, classes=3) for each in files]
+
+    panel = load_teacher(files, resolution=32, classes=3)
+
+    mean = (alone[0].answer(views) + alone[1].answer(views)) / 2
+    torch.testing.assert_close(panel.answer(views), mean)
+    assert not torch.equal(alone[0].answer(views), alone[1].answer(views))
+    assert panel.name.name == "conv_small_035@32,conv_small_035@32"
+    assert panel.name.sha256 not in {each.name.sha256 for each in alone}
 
 
 def test_cut_off_labelling_goes_on_to_the_same_file(teacher: Teacher, tmp_path: Path) -> None:
