@@ -1,13 +1,15 @@
 """`mnv4serve build`: artifacts from weights, ranges from pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mnv4serve.artifacts import Target, unfit
+from mnv4serve.backends import litert_file
 from mnv4serve.build import Built, build_all, require_toolchain
+from mnv4serve.build.litert_gates import streamed_bytes
 from mnv4serve.build.own import is_own
 from mnv4serve.catalog import Zoo, open_catalog
 from mnv4serve.cli.options import (
@@ -84,8 +86,19 @@ def build_targets(site: Host, targets: Sequence[Target], *, force: bool = False)
         )
     for refusal in built.refused:
         tell(str(refusal), title="refused: ", style="bold red")
+    for note in _streaming(built):
+        tell(note)
     tell(f"{len(built.artifacts)} artifacts are ready in {site.state_dir}")
     return built
+
+
+def _streaming(built: Built) -> Iterator[str]:
+    """Which networks are too large for an Edge TPU to keep, by how much."""
+    for artifact in built.artifacts:
+        if artifact.backend is BackendName.EDGETPU:
+            streamed = streamed_bytes(litert_file.read(artifact.path.read_bytes()))
+            if streamed:
+                yield f"{artifact.variant} on an Edge TPU streams {streamed} bytes per inference"
 
 
 def compute_ranges(settings: ServiceConfig, folder: Path, variants: list[str]) -> None:
