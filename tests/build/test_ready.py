@@ -40,11 +40,11 @@ def test_a_shipped_file_is_what_would_be_built(zoo: str, target: Target) -> None
 
 
 def test_some_are_shipped() -> None:
-    """A machine without torch has something to serve, in a few megabytes."""
+    """A machine without torch has the fast arms to serve, in a few megabytes."""
     files = list((MODELS / "litert").rglob("*.tflite"))
 
     assert {file.stem for file in files} == {target.variant for _, target in SHIPPED}
-    assert 0 < sum(file.stat().st_size for file in files) < 8_000_000
+    assert 0 < sum(file.stat().st_size for file in files) < 12_000_000
 
 
 def test_an_artifact_is_made_without_torch(tmp_path: Path) -> None:
