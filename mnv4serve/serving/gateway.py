@@ -32,8 +32,8 @@ from mnv4serve.router.jobs import Job, Request
 from mnv4serve.router.planner import Rules, admit, arrived
 from mnv4serve.router.refusal import RefusalKind
 from mnv4serve.serving.frontier import LiveView, live_views, pool_views
-from mnv4serve.serving.pool import Lost, Ran
 from mnv4serve.serving.refusals import error_of, outcome_of
+from mnv4serve.serving.results import Lost, Ran
 from mnv4serve.serving.site import Assembled, PoolLike, Site
 from mnv4serve.serving.slot import now_ms
 from mnv4serve.serving.traffic import Traffic

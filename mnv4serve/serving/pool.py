@@ -6,22 +6,20 @@ one; `lock` guards what both touch and is held for microseconds.
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from threading import Lock
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mnv4serve.backends import Backend, Thermometer
-from mnv4serve.domain import Arm, Picture, Plan, Stages
-from mnv4serve.errors import BackendUnavailable, Busy, DeviceLost, Draining, Expired, Shed
+from mnv4serve.domain import Arm, Picture
+from mnv4serve.errors import Busy, DeviceLost, Draining, Expired, Shed
 from mnv4serve.router import planner
 from mnv4serve.router.estimate import Spent
 from mnv4serve.router.jobs import Job, Run
 from mnv4serve.router.planner import Rules, dispatch, learn, learn_expired
+from mnv4serve.serving.results import Lost, Ran, result_of, settle
 from mnv4serve.serving.slot import MS_PER_S, Decode, Finished, Slot, Work, now_ms
 
 logger = logging.getLogger(__name__)
@@ -39,21 +37,6 @@ class Resident:
 
     arm: Arm
     backend: Backend
-
-
-class Lost(Exception):  # no caller sees it: the request goes to another pool
-    """The pool cannot do a job that it was given; another may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What became of a job that went through a slot."""
-
-    plan: Plan
-    """As decided at dispatch."""
-    stages: Stages
-    """`total_ms` until the slot had finished."""
-    logits: NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -122,7 +105,7 @@ class Pool:
             self._closing = True
         ended = [slot.stop() for slot in self._slots]
         for entry in self._entries.values():
-            _settle(entry.done, Draining("the service is shutting down"))
+            settle(entry.done, Draining("the service is shutting down"))
         if all(ended):  # a backend must not be freed under a run that hangs in it
             for backend in self._backends.values():
                 backend.close()
@@ -218,11 +201,15 @@ class Pool:
 
     def _report(self, entry: _Entry, outcome: Ran | Exception) -> None:
         """May be called on any thread."""
+        self._call_on_loop(settle, entry.done, outcome)
+
+    def _call_on_loop(self, call: Callable[..., object], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_settle, entry.done, outcome)
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _finish(self, finished: Finished) -> None:
-        """Called on the slot's thread."""
+        """Called on the slot's thread, which goes on to its next run at once."""
+        now = now_ms()
         with self._lock:
             run = self._runs.pop(finished.run_id, None)
             if run is None:
@@ -230,9 +217,9 @@ class Pool:
                 return
             entries = [self._entries.pop(job.id) for job in run.jobs]
             self._notice(finished.results)
-            outcomes = self._outcomes(run, finished)
-        for entry, outcome in zip(entries, outcomes, strict=True):
-            self._report(entry, outcome)
+            self.routing.ledger.finish(run.id, now)
+            outcomes = self._outcomes(run, finished, now)
+        self._call_on_loop(self._settle_all, entries, outcomes, (run, finished, now))
 
     def _notice(self, results: Sequence[object]) -> None:
         """Whether a device has failed for good: nothing more is run on it, what waits goes on."""
@@ -252,47 +239,35 @@ class Pool:
             logger.warning("device_answers_again", extra={"device": self.routing.device})
         self._dispatch()
 
-    def _outcomes(self, run: Run, finished: Finished) -> list[Ran | Exception]:
+    def _outcomes(self, run: Run, finished: Finished, now: float) -> list[Ran | Exception]:
         """What becomes of the run's jobs; a defect of ours ends them, not the slot."""
         try:
-            now = now_ms()
-            self.routing.ledger.finish(run.id, now)
             self._dispatch()
-            self._learn(run, finished, now)
-            return [_ran(run, number, finished, now) for number in range(len(run.jobs))]
+            return [result_of(run, number, finished, now) for number in range(len(run.jobs))]
         except Exception as defect:
             logger.exception("slot_report_failed")
             return [defect for _ in run.jobs]
 
+    def _settle_all(
+        self,
+        entries: Sequence[_Entry],
+        outcomes: Sequence[Ran | Exception],
+        lesson: tuple[Run, Finished, float],
+    ) -> None:
+        """Answer first, learn afterwards: nobody should wait for what later requests will know."""
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            settle(entry.done, outcome)
+        # The next turn of the loop writes the replies, the one after that learns.
+        self._loop.call_soon(self._loop.call_soon, self._learn, *lesson)
+
     def _learn(self, run: Run, finished: Finished, now: float) -> None:
         """From runs that did all that was expected of them."""
-        if not any(isinstance(result, Exception) for result in finished.results):
-            started_ms = run.jobs[0].arrived_ms + run.plans[0].wait_ms
-            spent = Spent(finished.decode_ms, finished.service_ms, now - started_ms)
-            learn(self.routing, run, spent, now_ms=now)
-
-
-def _ran(run: Run, number: int, finished: Finished, now: float) -> Ran | Exception:
-    """One job's result, or what it failed with."""
-    result = finished.results[number]
-    if isinstance(result, BackendUnavailable):  # lost for good, or until it is plugged in again
-        return Lost(str(result))
-    if isinstance(result, Exception):
-        return result
-    plan = run.plans[number]
-    stages = Stages(
-        wait_ms=plan.wait_ms,
-        decode_ms=finished.decode_ms,
-        service_ms=finished.service_ms,
-        total_ms=now - run.jobs[number].arrived_ms,
-    )
-    return Ran(plan, stages, result)
-
-
-def _settle(done: asyncio.Future[Ran], outcome: Ran | Exception) -> None:
-    if done.done():  # cancelled or expired meanwhile
-        return
-    if isinstance(outcome, Ran):
-        done.set_result(outcome)
-    else:
-        done.set_exception(outcome)
+        if any(isinstance(result, Exception) for result in finished.results):
+            return
+        started_ms = run.jobs[0].arrived_ms + run.plans[0].wait_ms
+        spent = Spent(finished.decode_ms, finished.service_ms, now - started_ms)
+        try:
+            with self._lock:
+                learn(self.routing, run, spent, now_ms=now)
+        except Exception:
+            logger.exception("learning_failed")  # a defect of ours; the answer has been given

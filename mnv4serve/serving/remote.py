@@ -27,7 +27,7 @@ from mnv4serve.router.predict import Predictor
 from mnv4serve.router.residency import residency_of
 from mnv4serve.router.shared import SharedLedger
 from mnv4serve.serving.errand import Done, Errand, Failed, Portrait, Report
-from mnv4serve.serving.pool import Lost, Ran
+from mnv4serve.serving.results import Lost, Ran
 from mnv4serve.serving.slot import MS_PER_S, Decode, now_ms
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from mnv4serve.domain import ArmView, Picture
 from mnv4serve.profiler import Profile
 from mnv4serve.router import planner
 from mnv4serve.router.jobs import Job
-from mnv4serve.serving.pool import Pool, Ran
+from mnv4serve.serving.pool import Pool
+from mnv4serve.serving.results import Ran
 from mnv4serve.serving.slot import Decode
 
 

@@ -26,6 +26,7 @@ from mnv4serve.errors import (
     UnsupportedMedia,
     leaves,
 )
+from mnv4serve.serving import pool
 from mnv4serve.serving.refusals import OUTCOMES
 from mnv4serve.serving.slot import now_ms
 from tests.serving.rig import FAST, GOOD, OTHER, Rig, call, jpeg, rig
@@ -412,14 +413,29 @@ async def test_draining_before_anything_is_loaded_refuses_at_once() -> None:
         await made.gateway.classify(call())
 
 
-async def test_a_defect_after_a_run_ends_the_request_and_not_the_slot() -> None:
-    """The slot serves on whatever goes wrong in learning from a run."""
+async def test_a_defect_in_learning_costs_nobody_an_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The answer is given first; the defect is logged, and the slot serves on."""
     async with running({FAST: 1.0}) as made:
-        predictor = made.pool.routing.predictor
-        learning, predictor.observe = predictor.observe, _fails  # type: ignore[method-assign]
+        made.pool.routing.predictor.observe = _fails  # type: ignore[method-assign]
+
+        replies = [await made.gateway.classify(call()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+
+    assert "a defect" in caplog.text
+    assert [reply.plan.arm for reply in replies] == [FAST, FAST]
+
+
+async def test_a_defect_after_a_run_ends_the_request_and_not_the_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The slot serves on whatever goes wrong after a run."""
+    async with running({FAST: 1.0}) as made:
+        monkeypatch.setattr(pool, "result_of", _fails)
         with pytest.raises(Internal):
             await made.gateway.classify(call())
-        predictor.observe = learning  # type: ignore[method-assign]
+        monkeypatch.undo()
 
         reply = await made.gateway.classify(call())
 
