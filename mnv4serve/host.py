@@ -225,7 +225,8 @@ def _walker(zoo: Zoo, arm: Arm, timing: Timing, readings: Mapping[str, Reading])
         raise CatalogError(f"the log of readings lacks {arm.id}: restore it from the release")
     reading = readings[certified.reading]
     marks = Marks(reading.pictures, reading.mask) if reading.pictures else None
-    return Walker(arm.id, timing.p50_ms, arm.accuracy, certified.dev, marks)
+    network = f"{arm.variant} {arm.precision}"
+    return Walker(arm.id, timing.p50_ms, arm.accuracy, certified.dev, marks, network)
 
 
 def resident_views(

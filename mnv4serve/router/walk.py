@@ -34,6 +34,8 @@ class Walker:
     dev_accuracy: float | None = None
     """On the split that choices are made on."""
     marks: Marks | None = None
+    network: str = ""
+    """What it computes, as `conv_small@160 int8`, whichever runtime does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,19 @@ def ties(walkers: Iterable[Walker]) -> Mapping[str, str]:
 
 
 def _proposed(ordered: Sequence[Walker]) -> list[Walker]:
-    """The arms whose figure on dev no faster one reaches; the held-out one where dev lacks any."""
+    """The arms whose figure on dev no faster one reaches; the held-out one where dev lacks any.
+
+    The same network in the same number format on a slower runtime makes no claim of its own: as a
+    test it could prove nothing and would only make the correction of the others stricter.
+    """
     by_dev = all(walker.dev_accuracy is not None for walker in ordered)
-    best, proposed = -1.0, []
+    best, proposed, seen = -1.0, [], set[str]()
     for walker in ordered:
         figure = walker.dev_accuracy if by_dev else walker.accuracy
-        if figure is not None and figure > best:
+        if figure is not None and figure > best and walker.network not in seen:
             best = figure
             proposed.append(walker)
+        seen |= {walker.network} - {""}
     return proposed
 
 

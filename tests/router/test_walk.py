@@ -1,6 +1,7 @@
 """The walk keeps what is proven, ties what only looks better, and needs no luck to do so."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,16 @@ def test_dev_proposes_who_walks() -> None:
     found = ties([walker("a", 1.0, 800), walker("b", 2.0, 880, dev=0.79)])
 
     assert found == {"b": "a"}
+
+
+def test_a_network_on_a_second_runtime_makes_no_claim_of_its_own() -> None:
+    """p = 1/32 proves the one step of a walk, beside a twin that looks better by a picture."""
+    base, better = walker("a", 1.0, 800), walker("b", 2.0, 805)
+    twin = walker("c", 3.0, 790, dev=0.806)
+
+    assert ties([base, better, twin]) == {"b": "a"}
+    same = [replace(one, network="small int8") for one in (better, twin)]
+    assert ties([base, *same]) == {}
 
 
 def test_dominated_arms_are_not_tied() -> None:
