@@ -84,7 +84,7 @@ class Decoding:
         if len(ways) > 1:
             return
         profiled_ms = sum(part_ms for part_ms, _ in parts)
-        drift = self._drift.setdefault(ways.pop(), Drift(gain=0.05))
+        drift = self._drift.setdefault(ways.pop(), Drift(gain=0.05, believed=1))
         drift.follow(actual_ms / max(profiled_ms * slowdown, 1e-6))
 
     def fade(self, share: float) -> None:

@@ -144,10 +144,12 @@ class Replies:
 class Drift:
     """A factor that follows actual / expected: geometric, forgetful and deaf to single outliers."""
 
-    __slots__ = ("_gain", "_leak", "_log", "factor")
+    __slots__ = ("_gain", "_leak", "_log", "_seen", "factor")
 
-    def __init__(self, *, gain: float, leak: float = 0.0) -> None:
+    def __init__(self, *, gain: float, leak: float = 0.0, believed: int = 0) -> None:
+        """`believed`: after so many ratios they outweigh where it began; 0: by gain alone."""
         self._gain = gain
+        self._seen = believed or math.inf
         self._leak = leak
         self._log = 0.0
         self.factor = 1.0
@@ -156,7 +158,8 @@ class Drift:
         """Move towards a ratio that was just seen."""
         surprise = math.log(max(ratio, 1e-9)) - self._log
         limit = math.log(_LARGEST_STEP)
-        step = self._gain * min(max(surprise, -limit), limit)
+        self._seen += 1.0
+        step = max(self._gain, 1.0 / self._seen) * min(max(surprise, -limit), limit)
         self._set(self._log * (1.0 - self._leak) + step)
 
     def fade(self, share: float) -> None:

@@ -146,6 +146,23 @@ def test_fading_gives_up_a_share() -> None:
     assert drift.factor == 1.0
 
 
+def test_a_drift_that_is_hardly_believed_moves_at_once() -> None:
+    """The first ratios count as a mean does, with where it began as one of them; then the gain."""
+    slow, eager = Drift(gain=0.05), Drift(gain=0.05, believed=1)
+
+    for _ in range(3):
+        slow.follow(1.2)
+        eager.follow(1.2)
+    assert eager.factor == pytest.approx(1.2**0.75)
+    assert slow.factor < 1.03
+
+    for _ in range(50):
+        eager.follow(1.2)
+    settled = eager.factor
+    eager.follow(1.5 * settled)
+    assert eager.factor / settled == pytest.approx(1.5**0.05)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_running_quantile_settles_at_the_quantile(share: float) -> None:
     """After many durations about the wanted share of them lies below the value."""
